@@ -6,7 +6,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/certificate"
@@ -61,7 +60,7 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 		return err
 	}
 	defer flush()
-	setup, err := loadSetup(cfg, log)
+	setup, err := loadSetup(cfg)
 	if err != nil {
 		return err
 	}
@@ -72,7 +71,7 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 			if err != nil {
 				return daemon.Setup{}, err
 			}
-			return loadSetup(cfg, log)
+			return loadSetup(cfg)
 		},
 	})
 	if err != nil {
@@ -98,26 +97,26 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 	return d.Run(ctx)
 }
 
-// loadSetup checks the files that a configuration needs, and logs a warning for each
-// damaged model.
-func loadSetup(cfg *config.Config, log zerolog.Logger) (daemon.Setup, error) {
+// loadSetup checks the files that a configuration needs.
+func loadSetup(cfg *config.Config) (daemon.Setup, error) {
 	pair, err := readCertificate(cfg)
 	if err != nil {
 		return daemon.Setup{}, err
-	}
-	if warning := cfg.TLS.Warning(); warning != "" {
-		log.Warn().Msg(warning)
 	}
 	programs, headers, err := preflight(cfg)
 	if err != nil {
 		return daemon.Setup{}, err
 	}
+	var warnings []string
+	if warning := cfg.TLS.Warning(); warning != "" {
+		warnings = append(warnings, warning)
+	}
 	for _, h := range headers {
 		if h.err != nil {
-			log.Warn().Str("server", h.server).Msg(h.err.Error())
+			warnings = append(warnings, "server "+h.server+": "+h.err.Error())
 		}
 	}
-	return daemon.Setup{Config: cfg, Programs: programs, Certificate: pair}, nil
+	return daemon.Setup{Config: cfg, Programs: programs, Certificate: pair, Warnings: warnings}, nil
 }
 
 // readCertificate reads the endpoint's certificate; nil = it speaks HTTP.

@@ -64,6 +64,7 @@ type Setup struct {
 	Programs map[string]string // the absolute path of each server's program, by the server's name
 
 	Certificate *certificate.Pair // of the endpoint, as the Config names it; nil = it speaks HTTP
+	Warnings    []string          // about files, such as a damaged model; logged when the Setup is used
 }
 
 // Options are the part of a daemon that a reload does not change.
@@ -141,6 +142,7 @@ func Open(setup Setup, opts Options) (*Daemon, error) {
 }
 
 func (d *Daemon) open() (err error) {
+	d.setup.logWarnings(d.log)
 	cfg := d.setup.Config
 	if d.releaseLock, err = control.LockStateDir(cfg.StateDir); err != nil {
 		return err

@@ -90,6 +90,7 @@ func (d *Daemon) reload(text []byte, shared *config.Shared) ([]string, error) {
 
 	// From here on nothing can fail.
 	zerolog.SetGlobalLevel(level)
+	setup.logWarnings(d.log)
 	keyLines := keyChanges(d.upstreams, routing.Upstreams)
 	d.setup, d.upstreams = setup, routing.Upstreams
 	d.running.Store(setup.Config)
@@ -143,6 +144,12 @@ func (d *Daemon) apply(planned serverChanges) (lines []string) {
 		}
 	}
 	return lines
+}
+
+func (s *Setup) logWarnings(log zerolog.Logger) {
+	for _, warning := range s.Warnings {
+		log.Warn().Msg(warning)
+	}
 }
 
 // keyChanges returns a line for each upstream whose key has changed, which the

@@ -37,6 +37,7 @@ type Options struct {
 type Manager struct {
 	o    Options
 	view func() *fleet.View // nil = the box is in no fleet
+	poll time.Duration      // pollInterval
 
 	warned []string // unknown targets in the log; Serve's
 
@@ -56,7 +57,7 @@ type Manager struct {
 // Open returns a Manager with the document that this box has applied last.
 func Open(o Options) (*Manager, error) {
 	current, err := load(o.StateDir)
-	return &Manager{o: o, current: current, view: func() *fleet.View { return nil }, changed: make(chan struct{})}, err
+	return &Manager{o: o, current: current, view: func() *fleet.View { return nil }, poll: pollInterval, changed: make(chan struct{})}, err
 }
 
 // SetView sets what returns the fleet as the box knows it, before the first Serve.
@@ -125,13 +126,31 @@ func (m *Manager) Reload(try func(s *config.Shared) (inFleet bool, err error)) e
 	return err
 }
 
-// apply has the box apply a document, unless it has a later one, or remembers why it cannot.
+// apply tries a document, unless the box has a later one.
 func (m *Manager) apply(d *Document) error {
 	m.applying.Lock()
 	defer m.applying.Unlock()
 	if m.hasLater(d) {
 		return nil
 	}
+	return m.try(d)
+}
+
+// retry applies the document that the box has refused, since a file may not have fitted for a moment:
+// programs that renew a certificate write its files one after the other.
+func (m *Manager) retry() {
+	m.applying.Lock()
+	defer m.applying.Unlock()
+	m.mu.Lock()
+	d := m.refused
+	m.mu.Unlock()
+	if d != nil {
+		_ = m.try(d) // Status has why not
+	}
+}
+
+// try has the box apply a document, or remembers why it cannot. The caller holds applying.
+func (m *Manager) try(d *Document) error {
 	s, err := parse(d)
 	if err == nil {
 		err = m.o.Box.Apply(s)
@@ -154,13 +173,17 @@ func (m *Manager) hasLater(d *Document) bool {
 	return own != nil && own.Version > d.Version
 }
 
-// refuse notes that the box cannot apply a document.
+// refuse notes that the box cannot apply a document. It logs a reason once.
 func (m *Manager) refuse(d *Document, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.refused = d
-	m.problem = fmt.Sprintf("the box refuses version %d of the fleet's configuration, and keeps %s: %s", d.Version, m.keeps(), err)
-	m.o.Log.Error().Msg(m.problem + "; correct llmsup.yaml and run llmsup reload, or push another version")
+	problem := fmt.Sprintf("the box refuses version %d of the fleet's configuration, and keeps %s: %s", d.Version, m.keeps(), err)
+	if problem == m.problem {
+		return
+	}
+	m.problem = problem
+	m.o.Log.Error().Msg(problem + "; correct llmsup.yaml and run llmsup reload, or push another version")
 }
 
 // keeps names what the box runs. The caller holds mu.

@@ -1,7 +1,9 @@
 package fleetconfig
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,9 +11,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/fleettest"
@@ -194,6 +198,49 @@ func TestRefusedByBox(t *testing.T) {
 	}
 	if saved, err := Saved(two.dir); err != nil || saved.Version != 2 {
 		t.Errorf("saved is %+v, %v", saved, err)
+	}
+}
+
+// TestRefusedForAMoment: a box that could not apply a version since a file did not fit for a moment
+// applies it soon after, and logs each reason once.
+func TestRefusedForAMoment(t *testing.T) {
+	nats := fleettest.Start(t)
+	two := newBox(t, t.TempDir(), "")
+	var logged bytes.Buffer
+	two.poll, two.o.Log = 10*time.Millisecond, zerolog.New(&logged)
+	one, two := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, nats.URL), two.join(t, "two", fleetKey, nats.URL)
+	two.fail(errors.New("the key is not that of the certificate"))
+	one.push(t, routeTo("a"))
+	two.awaitFailures(t)
+	if s := two.Status(); s.Refused != 1 || !strings.Contains(s.Problem, "the key is not") {
+		t.Errorf("%+v", s)
+	}
+	two.fail(errors.New("there is no file"))
+	two.awaitFailures(t)
+	two.fail(nil)
+	awaitVersion(t, 1, two)
+	if s := two.Status(); s.Refused != 0 || s.Problem != "" {
+		t.Errorf("%+v", s)
+	}
+	two.stop()
+	if n := strings.Count(logged.String(), "refuses version 1"); n != 2 {
+		t.Errorf("the refusal was logged %d times:\n%s", n, logged.String())
+	}
+}
+
+// TestRefusedOfOtherFleet: a version that a box has refused in another fleet is not applied in this one.
+func TestRefusedOfOtherFleet(t *testing.T) {
+	b := newBox(t, t.TempDir(), "")
+	b.connect(nil, "another")
+	b.fail(errors.New("there is no file"))
+	if err := b.apply(&control.FleetDocument{Version: 9, Text: routeTo("a")}); err == nil || b.Status().Refused != 9 {
+		t.Fatalf("%v, %+v", err, b.Status())
+	}
+	b.connect(nil, "this")
+	b.fail(nil)
+	b.retry()
+	if s := b.Status(); s.Version != 0 || s.Refused != 0 || s.Problem != "" {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -37,6 +37,8 @@ type box struct {
 	mu      sync.Mutex
 	file    string // llmsup.yaml
 	running *config.Config
+	fails   error // of each Apply; nil = it works
+	failed  int   // so often
 }
 
 // inFleet is a file's section fleet.
@@ -76,7 +78,36 @@ type boxConfig struct{ b *box }
 func (c boxConfig) Config() *config.Config { now, _ := c.b.present(); return now }
 func (c boxConfig) Apply(s *config.Shared) error {
 	_, file := c.b.present()
+	if err := c.b.failing(); err != nil {
+		return err
+	}
 	return c.b.load(file, s)
+}
+
+// fail has each Apply fail; nil = it works again.
+func (b *box) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fails, b.failed = err, 0
+}
+
+func (b *box) failing() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fails != nil {
+		b.failed++
+	}
+	return b.fails
+}
+
+// awaitFailures waits until the box has failed for a reason several times.
+func (b *box) awaitFailures(t *testing.T) {
+	t.Helper()
+	await(t, "the box has tried it again", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.failed >= 3
+	})
 }
 
 func (c boxConfig) Check(s *config.Shared) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 )
 
-// pollInterval is how often the bucket is read if no message arrives.
+// pollInterval is how often the bucket is read if no message arrives, and a refused version tried again.
 const pollInterval = 15 * time.Second
 
 // rereads are the pauses before the bucket is read again after a message on its subject: it may
@@ -41,7 +41,7 @@ func (m *Manager) Serve(ctx context.Context, c *fleet.Conn) error {
 		return fmt.Errorf("subscribe to %s: %w", b.subject(), err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // the connection may be closed already
-	poll := time.NewTicker(pollInterval)
+	poll := time.NewTicker(m.poll)
 	defer poll.Stop()
 	for ctx.Err() == nil {
 		if _, err := m.sync(ctx, b); err != nil {
@@ -50,6 +50,7 @@ func (m *Manager) Serve(ctx context.Context, c *fleet.Conn) error {
 		select {
 		case <-ctx.Done():
 		case <-poll.C:
+			m.retry()
 			m.warnTargets() // not before: boxes may start together
 		case <-written:
 			if err := m.reread(ctx, b); err != nil {
@@ -79,6 +80,9 @@ func (m *Manager) reread(ctx context.Context, b *bucket) error {
 func (m *Manager) connect(b *bucket, fleet string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.fleet != fleet { // what another fleet has counts no more
+		m.refused, m.problem = nil, ""
+	}
 	m.bucket, m.fleet, m.seen, m.failed = b, fleet, 0, nil
 	close(m.changed)
 	m.changed = make(chan struct{})
@@ -128,7 +132,6 @@ func (m *Manager) sync(ctx context.Context, b *bucket) (isNew bool, err error) {
 	case own != nil && d.Version == own.Version && d.Text == own.Text:
 		m.markCurrent()
 	default:
-		m.handled(revision)
 		_ = m.apply(d) // the box keeps what it has, and says so
 	}
 	m.handled(revision)
