@@ -352,5 +352,7 @@ func TestExplainMatchesCalls(t *testing.T) {
 	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
 	if e := b.router.Explain("local/qwen"); e.Backend != "openrouter" || e.Reason != backend.Loading || e.Detail != "qwen is loading" {
 		t.Errorf("while loading: %+v", e)
+	} else if e.Timeout.Minutes() != 2 { // of a fallback
+		t.Errorf("while loading it goes to %s for %s", e.Backend, e.Timeout)
 	}
 }

@@ -24,6 +24,7 @@ type Explanation struct {
 	WaitFor        string            // why the call would wait, as in "qwen is loading"; "" = it would not
 	WaitLimit      time.Duration     // for how long it would wait at most
 	Edits          *models.Edits     // of the call's parameters for Backend; nil = none
+	Timeout        time.Duration     // for the first answer of Backend
 	Next           []models.Fallback // the backends that are tried after Backend, in order
 	Rejected       string            // the client's error; "" = there is a backend
 	RejectedStatus int
@@ -36,9 +37,12 @@ func (s *Routing) Explain(model string) Explanation {
 	s.OrderBoxes(&p, r)
 	p.CheckBudget(r)
 	e := Explanation{Model: model, Route: p.Route, Reason: p.Reason, Detail: p.Detail, WaitFor: p.WaitFor, Rejected: p.Rejection.Message, RejectedStatus: p.Rejection.Status}
-	e.WaitLimit = p.WaitLimit()
+	e.WaitLimit, e.Timeout = p.WaitLimit(), p.Route.Timeout
 	left := Kept(p.Candidates)
 	if len(left) > 0 {
+		if !left[0].Primary {
+			e.Timeout = p.FallbackTimeout
+		}
 		e.Backend, e.BackendModel, e.Edits = left[0].Name, left[0].Model, left[0].Edits
 	}
 	if len(left) > 1 {
@@ -116,7 +120,7 @@ func (e Explanation) Sentence() string {
 		for _, f := range e.Next {
 			next = append(next, fmt.Sprintf("to %s as %s", f.To, f.Model))
 		}
-		s += fmt.Sprintf("; if that fails, or gives no answer within %s, %s", e.Route.Timeout, strings.Join(next, ", then "))
+		s += fmt.Sprintf("; if that fails, or gives no answer within %s, %s", e.Timeout, strings.Join(next, ", then "))
 	case e.Reason != "":
 	case e.Detail != "":
 		s += "; " + e.Detail
