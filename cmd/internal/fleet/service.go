@@ -26,6 +26,7 @@ type Conn struct {
 	Box       string // name of this box
 	Instance  string // of this process
 	View      func() *View
+	began     time.Time // when announcements began to arrive
 	secret    secret
 	messages  *messages // of this process: they outlast the connection
 }
@@ -45,6 +46,14 @@ func (c *Conn) Open(purpose string, sealed []byte) ([]byte, error) {
 // Fleet returns what distinguishes this fleet from others: it depends on the fleet's key, and
 // does not reveal it.
 func (c *Conn) Fleet() string { return hex.EncodeToString(c.secret.derive("name")[:8]) }
+
+// AwaitBoxes waits until this box has heard of all others: each announces itself every AnnounceInterval.
+func (c *Conn) AwaitBoxes(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Until(c.began.Add(AnnounceInterval * 5 / 4))):
+	}
+}
 
 // serve runs the services until stop is called.
 func (s *session) serve(ctx context.Context, c *Conn) (stop func()) {

@@ -54,7 +54,7 @@ func (m *Member) session(ctx context.Context) error {
 		return err
 	}
 	s := &session{m: m, nc: nc, js: js, sealer: newSealer(key), claims: make(chan claimed, 1)}
-	defer s.serve(ctx, &Conn{NATS: nc, JetStream: js, Box: m.peers.self, Instance: m.instance, View: m.View, secret: key, messages: &m.messages})()
+	defer s.serve(ctx, &Conn{NATS: nc, JetStream: js, Box: m.peers.self, Instance: m.instance, View: m.View, began: time.Now(), secret: key, messages: &m.messages})()
 	_, err = nc.Subscribe(subjects+"*", func(msg *nats.Msg) { m.receive(s.sealer, strings.TrimPrefix(msg.Subject, subjects), msg.Data) })
 	if err != nil {
 		return fmt.Errorf("subscribe to %s*: %w", subjects, err)

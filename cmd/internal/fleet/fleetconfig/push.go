@@ -22,6 +22,7 @@ func (m *Manager) Push(ctx context.Context, r control.PushRequest, user string) 
 	if err != nil {
 		return control.PushedConfig{}, fmt.Errorf("%w; nothing was pushed", err)
 	}
+	b.c.AwaitBoxes(ctx) // Warnings are about what they have, and llmsup fleet push names them
 	if err := m.o.Box.Check(shared); err != nil {
 		return control.PushedConfig{}, err
 	}

@@ -22,6 +22,11 @@ import (
 // included, one after the other. It returns which boxes have answered. An error means that none
 // has, or that take has returned it.
 func ask[T any](ctx context.Context, s *Service, q apiCall, take func(box string, v T)) (control.FleetReport, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if c := s.conn.Load(); c != nil {
+		c.AwaitBoxes(ctx)
+	}
 	v := s.o.View()
 	if v == nil {
 		return control.FleetReport{}, control.ErrNoFleet
@@ -47,8 +52,6 @@ func ask[T any](ctx context.Context, s *Service, q apiCall, take func(box string
 		}
 		lacks(box, err.Error())
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	s.collect(ctx, v, q, accept, lacks)
 	slices.Sort(r.Answered)
 	slices.SortFunc(r.Missing, func(a, b control.MissingBox) int { return cmp.Compare(a.Box, b.Box) })

@@ -151,6 +151,19 @@ func TestAlone(t *testing.T) {
 	}
 }
 
+// TestJustJoined: a report of a box that has just joined has the boxes that have yet to announce
+// themselves to it.
+func TestJustJoined(t *testing.T) {
+	t.Parallel()
+	server := fleettest.Start(t)
+	start(t, server.URL, "b", testKey, api{statusPath: control.Status{Inflight: 3}})
+	start(t, server.URL, "c", testKey, api{statusPath: control.Status{Inflight: 4}})
+	a := start(t, server.URL, "a", testKey, api{statusPath: control.Status{Inflight: 2}})
+	if all, err := a.FleetStatus(t.Context()); err != nil || all.Inflight != 9 || len(all.Missing) != 0 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
 // TestNoAnswer: if no box can answer, that is an error with this box's reason.
 func TestNoAnswer(t *testing.T) {
 	t.Parallel()
