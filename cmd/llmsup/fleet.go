@@ -184,7 +184,12 @@ func pullFleet(c *cli.Context) error {
 		return err
 	}
 	d := pulled.Fleet
-	if pulled.Problem != "" {
+	switch {
+	case d != nil:
+	case pulled.Problem == "" && pulled.Running != nil: // of another fleet, or from before a change of the key
+		d = pulled.Running
+		fmt.Fprintf(os.Stderr, "This is what this box uses, since the fleet does not have it; llmsup fleet push FILE gives it to the fleet.\n")
+	case pulled.Problem != "":
 		d = pulled.Running
 		fmt.Fprintf(os.Stderr, "This is what this box uses, since the fleet's cannot be read: %s.\n", pulled.Problem)
 	}

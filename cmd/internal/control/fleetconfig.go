@@ -65,7 +65,7 @@ type PullRequest struct {
 // PulledConfig is the answer of POST /v1/fleet/pull.
 type PulledConfig struct {
 	Box     string         `json:"box"`     // name of this box
-	Fleet   *FleetDocument `json:"fleet"`   // null = there is none, or Problem
+	Fleet   *FleetDocument `json:"fleet"`   // null = there is none of that version, or Problem
 	Running *FleetDocument `json:"running"` // that this box runs; null = none
 	Problem string         `json:"problem"` // why the fleet could not be asked
 }

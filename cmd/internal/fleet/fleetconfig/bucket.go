@@ -119,7 +119,7 @@ func (b *bucket) earlier(ctx context.Context, version uint64) (*Document, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestFor)
 	defer cancel()
-	for revision := newest; revision > 0 && revision+searched > newest; revision-- {
+	for revision, found := newest, 0; revision > 0 && revision+searched > newest && found < history; revision-- {
 		entry, err := b.kv.GetRevision(ctx, b.key, revision)
 		switch {
 		case errors.Is(err, jetstream.ErrKeyNotFound): // another fleet's, or deleted by an outsider
@@ -127,6 +127,7 @@ func (b *bucket) earlier(ctx context.Context, version uint64) (*Document, error)
 		case err != nil:
 			return nil, fmt.Errorf("read the bucket %s in JetStream: %w", bucketName, err)
 		}
+		found++
 		if d, err := b.open(entry.Value()); err == nil && d.Version == version {
 			return d, nil
 		}

@@ -272,7 +272,7 @@ func (m *Manager) Pull(ctx context.Context, version uint64) (control.PulledConfi
 	}
 	if version > 0 {
 		pulled.Fleet, err = b.earlier(ctx, version)
-		if err == nil && pulled.Fleet == nil {
+		if err == nil && pulled.Fleet == nil && (pulled.Running == nil || pulled.Running.Version != version) {
 			err = fmt.Errorf("the fleet has no version %d; it keeps the last %d", version, history)
 		}
 		return pulled, err

@@ -132,6 +132,31 @@ func TestTwoFleets(t *testing.T) {
 	}
 }
 
+// countingBucket counts how many revisions are read.
+type countingBucket struct {
+	jetstream.KeyValue
+	reads int
+}
+
+func (b *countingBucket) GetRevision(ctx context.Context, key string, revision uint64) (jetstream.KeyValueEntry, error) {
+	b.reads++
+	return b.KeyValue.GetRevision(ctx, key, revision)
+}
+
+// TestVersionNotKept: the search for a version that the bucket does not keep ends when all that it
+// keeps are read.
+func TestVersionNotKept(t *testing.T) {
+	one := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, fleettest.Start(t).URL)
+	for i := range history + 4 {
+		one.push(t, routeTo(fmt.Sprint(i)))
+	}
+	counting := &countingBucket{KeyValue: one.bucket.kv}
+	d, err := (&bucket{counting, one.bucket.c, one.bucket.key}).earlier(t.Context(), 1)
+	if d != nil || err != nil || counting.reads != history {
+		t.Errorf("%+v, %v, after %d reads", d, err, counting.reads)
+	}
+}
+
 // TestRefusedPush: what this box could not run itself is not pushed.
 func TestRefusedPush(t *testing.T) {
 	nats := fleettest.Start(t)
@@ -403,6 +428,13 @@ func TestOtherFleet(t *testing.T) {
 	if s := moved.Status(); s.Version != 3 || moved.routed() != "old2" || !strings.Contains(s.Problem, "uses version 3 of another fleet or key; llmsup fleet push") {
 		t.Errorf("%+v, routes to %q", s, moved.routed())
 	}
+	for _, version := range []uint64{0, 3} { // until then a pull prints it
+		if pulled, err := moved.Pull(t.Context(), version); err != nil || pulled.Fleet != nil || pulled.Running == nil || !strings.Contains(pulled.Running.Text, "old2") {
+			t.Errorf("%+v, %v", pulled, err)
+		}
+	}
+	_, err := moved.Pull(t.Context(), 2)
+	mustContain(t, err, "the fleet has no version 2")
 	if pushed := there.push(t, routeTo("new")); pushed.Version < 1 || pushed.Previous != nil {
 		t.Errorf("%+v", pushed)
 	}
