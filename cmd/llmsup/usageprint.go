@@ -53,8 +53,12 @@ func printUsage(out io.Writer, u control.Usage, by string, d display) error {
 func printUsageLine(out io.Writer, u control.Usage) error {
 	t := u.Total
 	p := &page{}
-	_, err := fmt.Fprintf(out, "%s %s%s since %s, %s local, paid %s USD, saved %s USD\n", u.To.Format(time.RFC3339), plural(int(t.Calls), "call"), boxesOf(u.FleetReport),
-		u.From.Format(time.RFC3339), percent(t.Local, t.Calls), p.amount(t.Cost, t.UnknownCost), p.amount(t.Saved, t.UnknownSaved))
+	lacks := ""
+	for _, line := range fleetNotes(u.FleetReport, sumsLack) {
+		lacks += "; " + line
+	}
+	_, err := fmt.Fprintf(out, "%s %s%s since %s, %s local, paid %s USD, saved %s USD%s\n", u.To.Format(time.RFC3339), plural(int(t.Calls), "call"), boxesOf(u.FleetReport),
+		u.From.Format(time.RFC3339), percent(t.Local, t.Calls), p.amount(t.Cost, t.UnknownCost), p.amount(t.Saved, t.UnknownSaved), lacks)
 	return err
 }
 

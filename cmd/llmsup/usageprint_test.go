@@ -122,6 +122,11 @@ func TestUnknownUsage(t *testing.T) {
 		t.Errorf("%v %s", err, out.String())
 	}
 	out.Reset()
+	u.FleetReport = control.FleetReport{Fleet: &control.Fleet{Joined: true}, Answered: []string{"a", "b"}, Missing: []control.MissingBox{{Box: "c", Why: "has been silent for 4s"}}}
+	if err := printUsageLine(&out, u); err != nil || !strings.HasSuffix(out.String(), "saved ? USD; the sums lack c: it has been silent for 4s\n") {
+		t.Errorf("%v %s", err, out.String())
+	}
+	out.Reset()
 	if err := writeUsageCSV(&out, u, "key"); err != nil || !strings.HasSuffix(out.String(), "\nx,3,0,1,2,0,0,,,,3,,2,,1\n") {
 		t.Errorf("%v %s", err, out.String())
 	}
