@@ -46,7 +46,14 @@ func TestPrintFleet(t *testing.T) {
 		Upstreams: []control.Upstream{{Name: "openrouter", Reason: "no key"}}, Ledger: control.Ledger{Condition: control.LedgerOff},
 		Budgets: []control.Budget{{Period: "daily", Limit: *amount(5), Spent: *amount(1)}, {Period: "monthly", Limit: *amount(50), Spent: *amount(11), Fleet: &control.FleetBudget{}}},
 	}
-	other := control.Status{Budgets: []control.Budget{{Period: "monthly", Limit: *amount(50), Spent: *amount(12), Fleet: &control.FleetBudget{}}}}
+	other := control.Status{
+		TLS:     &control.TLS{Problem: "the certificate has expired"},
+		Budgets: []control.Budget{{Period: "monthly", Limit: *amount(50), Spent: *amount(10), Fleet: &control.FleetBudget{Problem: "NATS is slow"}}},
+		Fleet: &control.Fleet{Box: "gpu2", Joined: true, Problem: "the bucket stores nothing", Foreign: []string{"gpu9"}, Configuration: &control.FleetConfiguration{
+			Problem: "the box refuses version 8", UnknownTargets: []string{"routes.m: no box has it"},
+		}},
+	}
+	status.Fleet = &control.Fleet{Box: "gpu1", Joined: true, Configuration: &control.FleetConfiguration{UnknownTargets: []string{"routes.m: no box has it"}}}
 	joined := &control.Fleet{Box: "gpu1", Joined: true}
 	all := control.FleetReport{Fleet: joined, Answered: []string{"gpu1", "gpu2"}}
 	figures := figures(3, 2, amount(0.5), amount(0.25))
@@ -66,7 +73,7 @@ qwen2.5-14b-instruct  gpu1  degraded  1h0m  0         3 of 4  0       8192
 GPU                 BOX   HEALTH    VRAM USED  FREE  BUSY  TEMP  POWER
 0 GeForce RTX 4090  gpu1  degraded  n/a        n/a   n/a   n/a   n/a
 
-the fleet: monthly budget: 12.00 of 50.00 USD spent, until 0001-01-01 00:00 UTC;
+the fleet: monthly budget: 11.00 of 50.00 USD spent, until 0001-01-01 00:00 UTC;
   0 is not granted to a box yet
 
 gpu1: daily budget: 1.00 of 5.00 USD spent, until 0001-01-01 00:00 UTC
@@ -79,6 +86,19 @@ gpu1: openrouter is not usable: no key
 
 gpu1: the ledger is off (ledger.enabled: false): costs are not recorded, and
   budgets start from zero at each start
+
+gpu1, gpu2: routes.m: no box has it
+
+gpu2: the certificate has expired
+
+gpu2: monthly budget of the fleet: no more credit can be had: NATS is slow
+
+gpu2: the bucket stores nothing
+
+gpu2: boxes with another fleet's key: gpu9; every box of a fleet needs the same
+  key in its key_file, and a second fleet a NATS account of its own
+
+gpu2: the box refuses version 8
 `,
 		},
 		"boxes": {
