@@ -64,14 +64,18 @@ func remedy(err error, box string) string {
 // advertised warns of an address for other boxes at which only this machine can call: the default of
 // listen is one. A proxy may listen there, but seldom at the same port.
 func (f *findings) advertised(cfg *config.Config) {
+	scheme, standard := "http", "80"
+	if cfg.TLS.Enabled() {
+		scheme, standard = "https", "443"
+	}
 	u, err := url.Parse(cfg.Fleet.Advertise)
-	if err != nil || u.Scheme != "http" || !cfg.Loopback() {
+	if err != nil || u.Scheme != scheme || !cfg.Loopback() {
 		return
 	}
 	_, port, _ := net.SplitHostPort(cfg.Listen) // Loopback has read it
-	own := config.Config{Listen: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80"))}
-	if cmp.Or(u.Port(), "80") == port && !own.Loopback() {
-		f.warn("fleet: other boxes are to call this one at %s, but llmsup listens on %s, which only this machine can reach; set listen: 0.0.0.0:%s and restart llmsup",
+	own := config.Config{Listen: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), standard))}
+	if cmp.Or(u.Port(), standard) == port && !own.Loopback() {
+		f.warn("fleet: other boxes are to call this one at %s, but llmsup listens on %s, which only this machine can reach; set listen: 0.0.0.0:%s and restart llmsup; as a service, change ListenStream= of llmsup.socket instead",
 			cfg.Fleet.Advertise, cfg.Listen, port)
 	}
 }

@@ -3,9 +3,13 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/certificate"
+	"github.com/llmsup/llmsup/cmd/internal/certificate/certtest"
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
@@ -86,15 +90,37 @@ func TestAdvertised(t *testing.T) {
 		"all addresses":             {"0.0.0.0:8000", "http://gpu1.internal:8000", false},
 		"a proxy":                   {"127.0.0.1:8000", "http://gpu1.internal:8080", false},
 		"a proxy with TLS":          {"127.0.0.1:8000", "https://gpu1.internal:8000", false},
+		"HTTPS":                     {"127.0.0.1:8000", "https://gpu1.internal:8000", true},
+		"HTTPS, port 443":           {"127.0.0.1:443", "https://gpu1.internal", true},
 		"all boxes on this machine": {"127.0.0.1:8000", "http://127.0.0.1:8000", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var printed strings.Builder
 			f := &findings{page: &page{out: &printed}}
-			f.advertised(&config.Config{Listen: tc.listen, Fleet: fleet.Settings{Advertise: tc.advertise}})
-			if out := printed.String(); strings.Contains(out, "which only this machine can reach") != tc.warned {
+			cfg := &config.Config{Listen: tc.listen, Fleet: fleet.Settings{Advertise: tc.advertise}}
+			if strings.HasPrefix(name, "HTTPS") {
+				cfg.TLS = certificate.Settings{CertFile: "/cert", KeyFile: "/key"}
+			}
+			f.advertised(cfg)
+			out := strings.Join(strings.Fields(printed.String()), " ")
+			if strings.Contains(out, "which only this machine can reach") != tc.warned || strings.Contains(out, "change ListenStream= of llmsup.socket instead") != tc.warned {
 				t.Errorf("the check says %q", out)
 			}
 		})
+	}
+}
+
+// TestCertificateWithoutNames: clients reject a certificate that has a name only in its subject.
+func TestCertificateWithoutNames(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := certificate.Settings{CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}
+	for host, named := range map[string]bool{"": false, "gpu1": true} {
+		certtest.Write(t, certtest.New(t).Sign(host, time.Now().Add(-time.Hour), time.Now().Add(time.Hour)), s.CertFile, s.KeyFile)
+		var printed strings.Builder
+		(&findings{page: &page{out: &printed}}).certificate(&config.Config{TLS: s})
+		if out := printed.String(); strings.Contains(out, "the certificate is for gpu1") != named || strings.Contains(out, "has no names (subjectAltName)") == named {
+			t.Errorf("%q: the check says %q", host, out)
+		}
 	}
 }

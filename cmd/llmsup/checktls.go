@@ -25,7 +25,11 @@ func (f *findings) certificate(cfg *config.Config) {
 	for _, ip := range leaf.IPAddresses {
 		names = append(names, ip.String())
 	}
-	f.ok("tls: the certificate is for %s, until %s", strings.Join(names, ", "), leaf.NotAfter.UTC().Format(time.DateOnly))
+	if len(names) == 0 {
+		f.warn("tls: the certificate has no names (subjectAltName), so clients reject it; get one for the name in their base URL")
+	} else {
+		f.ok("tls: the certificate is for %s, until %s", strings.Join(names, ", "), leaf.NotAfter.UTC().Format(time.DateOnly))
+	}
 	if problem := pair.Problem(time.Now()); problem != "" {
 		f.warn("tls: %s", problem)
 	}

@@ -52,14 +52,14 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-// Sign returns a certificate for an IP address, or for a name, and its key.
+// Sign returns a certificate for an IP address, for a name, or for none, and its key.
 func (a *Authority) Sign(host string, from, until time.Time) *tls.Certificate {
 	a.t.Helper()
 	key := newKey(a.t)
 	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: from, NotAfter: until}
 	if ip := net.ParseIP(host); ip != nil {
 		template.IPAddresses = []net.IP{ip}
-	} else {
+	} else if host != "" {
 		template.DNSNames = []string{host}
 	}
 	raw, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
