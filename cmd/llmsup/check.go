@@ -179,7 +179,7 @@ func (f *findings) clientKeys(cfg *config.Config) {
 	case len(cfg.Keys) > 0:
 		f.ok("keys: %s", strings.Join(sortedNames(cfg.Keys), ", "))
 	case cfg.AwaitsKeys():
-		f.warn("keys: none are configured, so this box takes no calls until its fleet defines keys")
+		f.warn("keys: none are configured, so this box rejects clients' calls until its fleet defines keys")
 	case cfg.Unauthenticated():
 		f.warn("keys: none are configured, so everyone who can reach %s can make calls and spend your money at the upstreams", cfg.Listen)
 	default:

@@ -57,10 +57,10 @@ func TestFleetConfig(t *testing.T) {
 			t.Errorf("llmsup boxes:\n%s", out)
 		}
 	}
-	if _, out := two.run("status"); !strings.Contains(out, "takes no calls, since neither llmsup.yaml nor the fleet has keys") {
+	if _, out := two.run("status"); !strings.Contains(out, "rejects clients' calls, because neither llmsup.yaml nor the fleet has keys") {
 		t.Errorf("llmsup status:\n%s", out)
 	}
-	if code, out := two.run("check", "--config", second, "--state-dir", state); code != 1 || !strings.Contains(out, "error    fleet: it takes no calls") {
+	if code, out := two.run("check", "--config", second, "--state-dir", state); code != 1 || !strings.Contains(out, "error    fleet: this box rejects clients' calls") {
 		t.Errorf("llmsup check: %d\n%s", code, out)
 	}
 

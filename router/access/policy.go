@@ -9,7 +9,7 @@ import (
 // those of web pages.
 type Policy struct {
 	Keys        []Key         // of clients; none = a request needs no key
-	AwaitsKeys  bool          // no request is accepted until there are keys
+	AwaitsKeys  bool          // no client's request is accepted until there are keys; those of other boxes are
 	Origins     []string      // of web pages that are allowed, as ParseOrigin returns them
 	CheckHost   bool          // accept only requests for the own names: it is the only protection from DNS rebinding where there are no keys
 	Hosts       []string      // own names besides those of loopback, in lower case

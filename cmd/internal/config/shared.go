@@ -100,7 +100,7 @@ func (c *Config) Replaced() []string {
 	})
 }
 
-// AwaitsKeys reports whether the box rejects all calls until its fleet defines keys: other
+// AwaitsKeys reports whether the box rejects clients' calls (not those of other boxes) until its fleet defines keys: other
 // machines can reach it, and it has none of its own.
 func (c *Config) AwaitsKeys() bool {
 	return !c.Loopback() && len(c.Keys) == 0 && !c.InsecureNoAuth && c.Fleet.Enabled()

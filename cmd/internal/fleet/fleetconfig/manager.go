@@ -36,7 +36,7 @@ type Options struct {
 // Manager is the fleet's configuration on this box. It is a fleet.Service.
 type Manager struct {
 	o    Options
-	view func() *fleet.View // nil = the box is in no fleet
+	view func() *fleet.View // returns nil if the box is in no fleet
 	poll time.Duration      // pollInterval
 
 	warned []string // unknown targets in the log; Serve's
@@ -84,14 +84,13 @@ func (m *Manager) Status() *control.FleetConfiguration {
 		s.UnknownTargets = m.unknownTargets(running.Targets())
 	}
 	if s.Problem == "" && s.NoKeys {
-		s.Problem = "it takes no calls, since neither llmsup.yaml nor the fleet has keys; llmsup key new NAME makes one, llmsup fleet push FILE sends the keys of a file to all boxes"
+		s.Problem = "this box rejects clients' calls, because neither llmsup.yaml nor the fleet has keys; make one with llmsup key new NAME --add, or push a file with keys: llmsup fleet push FILE"
 	}
 	return s
 }
 
-// Reload has an operator's reload try the configurations that the fleet may have for this box:
-// first the one that the box has refused, since the operator may have changed that for it. try
-// reports whether llmsup.yaml has a fleet.
+// Reload tries the version that the box refused, since the operator may have fixed the cause; if that
+// fails again, the version in use. try reports whether llmsup.yaml has a fleet.
 func (m *Manager) Reload(try func(s *config.Shared) (inFleet bool, err error)) error {
 	m.applying.Lock()
 	defer m.applying.Unlock()

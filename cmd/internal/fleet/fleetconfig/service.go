@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -86,9 +85,6 @@ func (m *Manager) connect(b *bucket, fleet string) {
 	m.bucket, m.fleet, m.seen, m.failed = b, fleet, 0, nil
 	close(m.changed)
 	m.changed = make(chan struct{})
-	if strings.HasPrefix(m.problem, errForeign.Error()) { // the key may be another one now
-		m.problem = ""
-	}
 }
 
 // handled notes that a revision of the bucket needs no more attention.
@@ -115,9 +111,12 @@ func (m *Manager) sync(ctx context.Context, b *bucket) (isNew bool, err error) {
 	}
 	m.mu.Lock()
 	seen, own := m.seen, m.own()
-	if foreign && own == nil && revision != seen {
+	switch {
+	case foreign && own == nil && revision != seen:
 		m.problem = errForeign.Error() + "; push it again"
 		m.o.Log.Warn().Msg(m.problem)
+	case err == nil && d == nil && own == nil && m.refused == nil: // what an outsider had written is gone
+		m.problem = ""
 	}
 	m.mu.Unlock()
 	if revision != 0 && revision == seen {
@@ -152,6 +151,6 @@ func (m *Manager) restore(ctx context.Context, b *bucket, own, older *Document, 
 	if older != nil {
 		log = log.Uint64("older", older.Version)
 	}
-	log.Msg("the bucket of the fleet's configuration had none, or an older one; this box has put its own there again")
+	log.Msg("the bucket had no configuration of the fleet, or an older one; this box restored its own")
 	return nil
 }

@@ -135,15 +135,11 @@ func (m *Membership) Status() *control.Fleet {
 	if present == nil {
 		return nil
 	}
-	status := statusOf(present.View())
+	status := control.FleetOf(present.View())
 	if m.o.Config != nil {
 		status.Configuration = m.o.Config.Status()
 	}
 	return status
-}
-
-func statusOf(v *fleet.View) *control.Fleet {
-	return &control.Fleet{Box: v.Name, Joined: v.Joined, Problem: v.Problem, Others: len(v.Boxes), Foreign: append([]string{}, v.Foreign...)}
 }
 
 // Boxes returns the boxes that this one knows of, itself included.
@@ -155,7 +151,7 @@ func (m *Membership) Boxes() control.Boxes {
 	v, now := present.View(), time.Now()
 	own := present.state.box()
 	own.Name, own.Address = v.Name, present.settings.Advertise
-	all := control.Boxes{Fleet: statusOf(v), Boxes: []control.Box{{Box: own, This: true}}}
+	all := control.Boxes{Fleet: control.FleetOf(v), Boxes: []control.Box{{Box: own, This: true}}}
 	for _, peer := range v.Boxes {
 		peer.Models, peer.GPUs = append([]fleet.Model{}, peer.Models...), append([]fleet.GPU{}, peer.GPUs...) // never null
 		all.Boxes = append(all.Boxes, control.Box{Box: peer.Box, SeenSeconds: max(now.Sub(peer.Seen).Seconds(), 0)})

@@ -32,7 +32,7 @@ func ask[T any](ctx context.Context, s *Service, q apiCall, take func(box string
 		return control.FleetReport{}, control.ErrNoFleet
 	}
 	r := control.FleetReport{
-		Fleet:    &control.Fleet{Box: v.Name, Joined: v.Joined, Problem: v.Problem, Others: len(v.Boxes)},
+		Fleet:    control.FleetOf(v),
 		Answered: []string{}, Missing: absent(v),
 	}
 	own := errors.New("no box has answered")
@@ -106,7 +106,7 @@ func decode[T any](a answer) (value T, err error) {
 
 // named is the answer of a box.
 type named struct {
-	box string
+	instance string
 	answer
 }
 
@@ -145,8 +145,8 @@ func (s *Service) collect(ctx context.Context, v *fleet.View, q apiCall, accept 
 	for len(waiting) > 0 {
 		select {
 		case n := <-got:
-			if name, expected := waiting[n.box]; expected {
-				delete(waiting, n.box)
+			if name, expected := waiting[n.instance]; expected {
+				delete(waiting, n.instance)
 				accept(name, n.answer)
 			}
 		case <-ctx.Done():

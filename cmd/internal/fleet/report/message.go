@@ -47,8 +47,7 @@ type answer struct {
 
 // part is a part of an answer. Its JSON and a line feed come before the bytes of the body.
 type part struct {
-	ID       string `json:"id"`  // of the request
-	Box      string `json:"box"` // that answers
+	ID       string `json:"id"` // of the request
 	Instance string `json:"instance"`
 	Part     int    `json:"part"` // from 0
 	Parts    int    `json:"parts"`
@@ -70,7 +69,7 @@ const (
 func split(c *fleet.Conn, q *request, a answer) (messages [][]byte, err error) {
 	n := max((len(a.body)+partSize-1)/partSize, 1)
 	for i := range n {
-		head, err := json.Marshal(part{ID: q.ID, Box: c.Box, Instance: c.Instance, Part: i, Parts: n, Status: a.status})
+		head, err := json.Marshal(part{ID: q.ID, Instance: c.Instance, Part: i, Parts: n, Status: a.status})
 		if err != nil {
 			return nil, err
 		}
