@@ -61,7 +61,7 @@ const askFor = 2 * time.Second
 
 // maxLeases is how many windows of a limit have leases. One that is forgotten and made again
 // has another name, and nothing of its credit.
-const maxLeases = 100
+const maxLeases = 20
 
 // CountLeases makes the budget count what this process spends in the fleet: from since on,
 // which is before the first call.
@@ -73,12 +73,16 @@ func (b *Budget) CountLeases(since time.Time) {
 	}
 }
 
-// ForgetLeases forgets all leases and their credit, when the fleet is another one.
-func (b *Budget) ForgetLeases(now time.Time) {
+// RenewLeases takes all credit away, when the fleet is another one. The leases get other names, and count
+// what they did: the ledger may have some of it only later.
+func (b *Budget) RenewLeases() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	clear(b.fleet.leases)
-	b.fleet.since = now.UTC()
+	for _, windows := range b.fleet.leases {
+		for _, l := range windows {
+			l.Unique, l.Credit, l.Asked = rand.Text(), Credit{}, 0
+		}
+	}
 }
 
 // SetFleet replaces the fleet's limits, from the next call on. Calls need credit for them, see
@@ -169,11 +173,6 @@ func (b *Budget) leaseOf(id accountID, at time.Time) *Lease {
 		b.fleet.since = time.Now().UTC()
 	}
 	l := &Lease{LeaseID: LeaseID{id.key, id.period, from}, Unique: rand.Text(), Since: b.fleet.since, To: to}
-	for _, w := range b.accounts[id] { // calls that have a reservation without a lease
-		if w.from.Equal(from) {
-			l.Spent = w.reserved
-		}
-	}
 	windows[from] = l
 	return l
 }

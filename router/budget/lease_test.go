@@ -125,13 +125,13 @@ func TestLeaseWindows(t *testing.T) {
 	}
 }
 
-// What was spent before there was a limit counts, and what was reserved before leases counted.
+// What was spent before there was a limit counts.
 func TestLateLimit(t *testing.T) {
 	b := New(Config{}, nil)
-	early := reserve(t, b, noon, "", "0.3")
 	b.CountLeases(noon)
+	early := reserve(t, b, noon, "", "0.3")
 	reserve(t, b, noon, "", "0.2").Settle(*dollars("0.2"))
-	early.Settle(*dollars("0.1"))
+	early.Settle(*dollars("0.3"))
 	b.SetFleet(Config{Limits: Limits{Daily: dollars("1")}, PerKey: map[string]Limits{"k": {Monthly: dollars("2")}}})
 	list := b.Leases(noon)
 	if len(list) != 2 || list[0].Spent != *dollars("0.5") || list[1].Key != "k" || list[1].Limit != *dollars("2") {
@@ -152,14 +152,21 @@ func TestForgottenLease(t *testing.T) {
 	if again.Unique == old.Unique || again.Granted != 0 || !again.Since.After(old.Since) {
 		t.Errorf("%+v", again)
 	}
-	b.Grant(old.LeaseID, Credit{Granted: usd.Dollar})
+}
+
+// In another fleet, leases have nothing of their credit, and count what is spent and reserved.
+func TestRenewLeases(t *testing.T) {
+	b, lease := leased(t, noon)
+	old := lease()
+	b.Grant(old.LeaseID, Credit{Granted: usd.Dollar, Low: 1, Elsewhere: 1})
+	reserve(t, b, noon, "", "0.2").Settle(*dollars("0.2"))
 	r := reserve(t, b, noon, "", "0.3")
-	b.ForgetLeases(noon)
-	if l := lease(); l.Unique == again.Unique || l.Granted != 0 || l.Spent != *dollars("0.3") {
+	b.RenewLeases()
+	if l := lease(); l.Unique == old.Unique || l.Credit != (Credit{}) || l.Spent != *dollars("0.2") || l.Reserved != *dollars("0.3") || !l.Since.Equal(old.Since) {
 		t.Errorf("after the fleet has changed: %+v", l)
 	}
 	r.Settle(usd.Dollar)
-	if l := lease(); l.Spent != *dollars("0.3") {
+	if l := lease(); l.Spent != *dollars("1.2") || l.Reserved != 0 {
 		t.Errorf("%+v", l)
 	}
 }

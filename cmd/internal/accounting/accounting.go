@@ -76,7 +76,7 @@ func (a *Accounting) ApplyConfig(c *config.Config, upstreams []backend.UpstreamC
 		a.ledger.SetRetention(time.Duration(c.Ledger.Keep))
 	}
 	a.budget.SetConfig(c.Budget.Config())
-	a.applyFleetBudget(c, time.Now())
+	a.applyFleetBudget(c)
 	a.Prices.ApplyConfig(c, upstreams)
 }
 

@@ -36,14 +36,12 @@ func (a *Accounting) openLeases(c *config.Config) {
 		}
 	}
 	a.leases = lease.New(o)
-	a.applyFleetBudget(c, a.since)
+	a.budget.CountLeases(a.since) // also without a fleet: a reload may add it
+	a.applyFleetBudget(c)
 }
 
-// applyFleetBudget applies the fleet's limits. since is before the first call under them.
-func (a *Accounting) applyFleetBudget(c *config.Config, since time.Time) {
-	if c.Fleet.Enabled() {
-		a.budget.CountLeases(since)
-	}
+// applyFleetBudget applies the fleet's limits.
+func (a *Accounting) applyFleetBudget(c *config.Config) {
 	version := uint64(0)
 	if c.Shared != nil {
 		version = c.Shared.Version

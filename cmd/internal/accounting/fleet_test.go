@@ -155,3 +155,29 @@ func TestLedgerName(t *testing.T) {
 		t.Error("no error without a directory")
 	}
 }
+
+// TestOtherFleet: in another fleet a box enters what it has spent, also a moment before that it is not in the
+// ledger's database yet, and what is still in flight. So it does in its first one, which a reload adds.
+func TestOtherFleet(t *testing.T) {
+	t.Parallel()
+	url := fleettest.Start(t).URL
+	b := openBox(t, t.TempDir(), fleet.Settings{})
+	inFlight, exceeded := b.budget.Reserve(time.Now(), "", 0) // there is no limit yet
+	if exceeded != nil {
+		t.Fatal(exceeded)
+	}
+	b.pay(usd.Dollar)
+	own := settings(t, url, "gpu1", fleetKey)
+	b.ApplyConfig(&config.Config{Fleet: own}, nil)
+	b.limit(20 * usd.Dollar)
+	leave := b.join(own)
+	b.awaitSpent(usd.Dollar)
+	inFlight.Settle(usd.Dollar / 2)
+	b.awaitSpent(usd.Dollar + usd.Dollar/2)
+	leave()
+	b.pay(usd.Dollar)
+	leave = b.join(settings(t, url, "gpu1", fleetKey+"other"))
+	b.awaitSpent(2*usd.Dollar + usd.Dollar/2)
+	leave()
+	b.Close(nil)
+}

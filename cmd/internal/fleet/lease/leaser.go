@@ -185,7 +185,7 @@ func (l *Leaser) noteChange(key string) bool {
 // box is in another fleet now, its credit is gone.
 func (l *Leaser) noteConnection(fleet string) {
 	if l.fleet != fleet && l.fleet != "" {
-		l.o.Budget.ForgetLeases(time.Now())
+		l.o.Budget.RenewLeases()
 		clear(l.windows)
 	}
 	l.fleet, l.connected = fleet, time.Now()
