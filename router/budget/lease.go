@@ -32,6 +32,7 @@ type Lease struct {
 	Since    time.Time  // calls that began before are not in Spent
 	To       time.Time  // end of the window
 	Limit    usd.Amount // of the fleet
+	Limited  time.Time  // since when this process knows a limit
 	Spent    usd.Amount
 	Reserved usd.Amount // for calls in flight
 	Asked    usd.Amount // the highest estimate that did not fit, if that was a moment ago and none of that size has since; 0 = none
@@ -48,11 +49,12 @@ func (l *Lease) Taken() usd.Amount { return l.Spent + l.Reserved }
 // Budget's mutex guards it. A lease counts all calls from its beginning on, also while there is
 // no limit: one may be set later.
 type fleetLimits struct {
-	config Config
-	since  time.Time // from which on leases count; zero = not yet
-	leases map[accountID]map[time.Time]*Lease
-	alone  bool          // no credit can be asked for now
-	wanted chan struct{} // receives when a call needs more credit, or will soon
+	config  Config
+	limited map[accountID]time.Time // since when there is a limit
+	since   time.Time               // from which on leases count; zero = not yet
+	leases  map[accountID]map[time.Time]*Lease
+	alone   bool          // no credit can be asked for now
+	wanted  chan struct{} // receives when a call needs more credit, or will soon
 }
 
 // askFor is how long the need of a call that did not fit is remembered: its client may try again
@@ -90,7 +92,19 @@ func (b *Budget) RenewLeases() {
 func (b *Budget) SetFleet(config Config) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.fleet.config = config
+	limited := map[accountID]time.Time{}
+	for _, key := range append(slices.Collect(maps.Keys(config.PerKey)), allKeys) {
+		for _, p := range periods {
+			id := accountID{key, p}
+			if config.limit(id) == nil {
+				continue
+			}
+			if limited[id] = time.Now(); !b.fleet.limited[id].IsZero() {
+				limited[id] = b.fleet.limited[id]
+			}
+		}
+	}
+	b.fleet.config, b.fleet.limited = config, limited
 }
 
 // SetAlone says whether the fleet cannot be asked for credit now.
@@ -118,7 +132,7 @@ func (b *Budget) Leases(times ...time.Time) (list []Lease) {
 			seen := map[*Lease]bool{}
 			for _, at := range times {
 				if l := b.leaseOf(id, at); !seen[l] {
-					if seen[l], l.Limit = true, *limit; time.Since(l.askedAt) > askFor {
+					if seen[l], l.Limit, l.Limited = true, *limit, b.fleet.limited[id]; time.Since(l.askedAt) > askFor {
 						l.Asked = 0
 					}
 					before, _ := p.windowAt(l.From.Add(-1)) // its calls may be followed by ones as large

@@ -14,7 +14,7 @@ import (
 
 const (
 	bucketName = "llmsup-budget"
-	// keepRecords is longer than a month, and what clocks may differ.
+	// keepRecords is longer than a month plus any clock difference.
 	keepRecords = 40 * 24 * time.Hour
 	bucketSize  = 64 << 20 // bytes
 	maxRecord   = 512 << 10

@@ -30,8 +30,7 @@ type Options struct {
 // Leaser takes credit from the fleet for its box, and gives it back. It is a fleet.Service.
 type Leaser struct {
 	o       Options
-	wall    func() time.Time // the box's clock, which names the windows
-	began   time.Time
+	wall    func() time.Time      // the box's clock, which names the windows
 	changed chan struct{}         // receives when there are other limits
 	version atomic.Uint64         // of the limits
 	ready   chan struct{}         // closed when the leases of the first limits have been supplied
@@ -47,7 +46,7 @@ type Leaser struct {
 // New returns a Leaser of a box without limits.
 func New(o Options) *Leaser {
 	o.Budget.SetAlone(true) // until Serve is called
-	return &Leaser{o: o, wall: time.Now, began: time.Now(), changed: make(chan struct{}, 1), ready: make(chan struct{}), windows: map[string]*window{}}
+	return &Leaser{o: o, wall: time.Now, changed: make(chan struct{}, 1), ready: make(chan struct{}), windows: map[string]*window{}}
 }
 
 // SetLimits sets the fleet's limits, from the next call on, and their version: boxes with an
@@ -69,8 +68,7 @@ const (
 	needSubject = "llmsup.budget.need"
 	// checkInterval is how often leases are supplied if nothing happens.
 	checkInterval = time.Second
-	// ahead is how long before a window begins its credit is taken. Boxes do so at different
-	// times.
+	// ahead is how long before a window begins its credit is taken.
 	ahead = 5 * time.Minute
 	// behind is how long after its end a window's leases are supplied: a call takes credit of the
 	// day on which it came, also if it needs that after midnight.
@@ -84,7 +82,7 @@ const (
 	// maxFailures is how often in a row the leases cannot be supplied until the bucket is
 	// opened again.
 	maxFailures = 5
-	// maxTries is how often a record is changed at once if others change it, too.
+	// maxTries is the number of attempts to change a record in one pass, if others change it, too.
 	maxTries = 10
 )
 
@@ -204,7 +202,7 @@ func (l *Leaser) leases() []budget.Lease {
 		key := windowKey(lease.LeaseID)
 		w := l.windows[key]
 		if w == nil || w.lease != lease.Unique {
-			w = &window{lease: lease.Unique, since: time.Now()}
+			w = &window{lease: lease.Unique}
 			l.windows[key] = w
 		}
 	}
@@ -216,7 +214,7 @@ func (l *Leaser) supplyAll(ctx context.Context, s *session) error {
 	list := l.leases()
 	for i := range list {
 		if err := l.supply(ctx, s, &list[i]); err != nil {
-			l.o.Log.Debug().Err(err).Msg("a budget of the fleet cannot be changed")
+			l.o.Log.Debug().Err(err).Msg("cannot take or return credit of the fleet's budget")
 			return err
 		}
 	}

@@ -201,3 +201,59 @@ func TestOutsider(t *testing.T) {
 	spendAll(t, x, a, b)
 	x.check(t)
 }
+
+// TestLateNATS: NATS has lost its data, and starts long after the boxes. A box that comes first takes no
+// credit before the others can have entered what they have spent: its limit is not new.
+func TestLateNATS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := budget.Config{Limits: budget.Limits{Daily: new(usd.Dollar)}}
+		w := newWorld(t, 1, limits)
+		w.faults = false
+		b := w.boxes[0]
+		b.leaser.SetLimits(2, limits) // a reload
+		time.Sleep(time.Minute)
+		b.reconnect(false)
+		s := b.session()
+		s.present = func() []string { return []string{b.name} }
+		if err := b.leaser.supplyAll(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if r := w.latest(b.now()); r.grantedToOthers("") != 0 || r.Rebuilt == "" {
+			t.Errorf("it takes credit at once: %+v", r)
+		}
+		limits.PerKey = map[string]budget.Limits{"k": {Daily: new(usd.Dollar)}}
+		time.Sleep(startTime + time.Second)
+		w.setLimits(limits)
+		b.leaser.SetLimits(3, limits)
+		if err := b.leaser.supplyAll(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if !b.begin("k", cent) {
+			t.Error("no credit of a new limit")
+		}
+	})
+}
+
+// TestReconnected: just after it has connected again, a box does not know yet that the others are there.
+// Then what they hold can be had.
+func TestReconnected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, budget.Config{Limits: budget.Limits{Daily: new(usd.Dollar)}})
+		w.faults = false
+		w.supplyAll()
+		b, estimate := w.boxes[0], 90*cent
+		s := b.session()
+		s.present = func() []string { return []string{b.name} }
+		for name, after := range map[string]time.Duration{"at once": 0, "later": joinTime + 1} {
+			b.reconnect(false)
+			time.Sleep(after)
+			if err := b.leaser.supplyAll(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			exceeded := b.budget.Check(b.now(), "", estimate)
+			if exceeded == nil || exceeded.Temporary() != (after == 0) {
+				t.Errorf("%s: %+v", name, exceeded)
+			}
+		}
+	})
+}

@@ -38,8 +38,8 @@ func (l *Leaser) read(ctx context.Context, s *session, w *window, lease *budget.
 	case overwritten || known != nil && (older || r.goneBack(known, lease)):
 		r = r.lost()
 		l.o.Log.Error().Str("budget", key).Msg("the record of the fleet's budget in the bucket " + bucketName +
-			" was lost, or replaced by a user of the NATS account without the fleet's key; the boxes put together what they know of it")
-	case known == nil && revision == 0 && l.missing(w, lease):
+			" was lost, or replaced by a user of the NATS account without the fleet's key; the boxes rebuild it, and take no more credit until they have")
+	case known == nil && revision == 0 && l.missing(lease):
 		r = r.lost()
 	}
 	if known != nil && known.Rebuilt != r.Rebuilt {
@@ -63,14 +63,14 @@ func (w *window) mayLag() bool {
 	return w.older <= maxOlder || time.Since(w.olderSince) < oldFor
 }
 
-// startTime is how long after its start a box may get the limits of its fleet. Those that it
+// startTime is how long after it has connected a box may get the limits of its fleet. Those that it
 // gets later are new, and have no record yet.
 const startTime = 15 * time.Second
 
 // missing reports whether there should be a record of a window of which this box knows none: it
 // has begun, and the limit is not new.
-func (l *Leaser) missing(w *window, lease *budget.Lease) bool {
-	return l.wall().Sub(lease.From) > ahead && w.since.Sub(l.began) < startTime
+func (l *Leaser) missing(lease *budget.Lease) bool {
+	return l.wall().Sub(lease.From) > ahead && lease.Limited.Sub(l.connected) < startTime
 }
 
 // goneBack reports whether a record is an earlier one than a box knows, or lacks what the box holds

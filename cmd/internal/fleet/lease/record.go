@@ -62,7 +62,7 @@ func windowKey(id budget.LeaseID) string {
 // maxHolders is more than a fleet has in a window.
 const maxHolders = 10_000
 
-var errForeign = errors.New("the record of a budget is not of this fleet, or of another window")
+var errForeign = errors.New("the record is not authenticated with this fleet's key, or is for another window")
 
 // decode reads a record from the opened message.
 func decode(window string, body []byte) (*Record, error) {

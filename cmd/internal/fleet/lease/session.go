@@ -38,7 +38,7 @@ type need struct {
 	Window string     `json:"window"`
 	Box    string     `json:"box"`
 	Amount usd.Amount `json:"amount"`
-	From   []string   `json:"from"` // leases that should give back as much together
+	From   []string   `json:"from"` // leases that are asked; each gives back up to Amount
 }
 
 // names is a set of names that one goroutine adds to and another one takes.

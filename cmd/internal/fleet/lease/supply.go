@@ -15,7 +15,6 @@ import (
 // the connection is lost.
 type window struct {
 	lease    string // budget.Lease.Unique
-	since    time.Time
 	record   *Record
 	revision uint64
 	fresh    bool        // nothing is known to have changed since record was read
@@ -62,7 +61,7 @@ func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) er
 		next, d := l.plan(ctx, s, w, lease)
 		w.lacks = d.lacks
 		if next == nil {
-			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, lease.Granted, d.low))
+			l.o.Budget.Grant(lease.LeaseID, l.credit(s, w, lease, lease.Granted, d.low))
 			l.askOthers(s, w)
 			l.warn(w, lease)
 			return nil
@@ -70,7 +69,7 @@ func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) er
 		revision, err := s.bucket.write(ctx, next, w.revision)
 		if err == nil {
 			w.record, w.revision, w.reported = next, revision, time.Now()
-			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, d.granted, d.low))
+			l.o.Budget.Grant(lease.LeaseID, l.credit(s, w, lease, d.granted, d.low))
 			l.askOthers(s, w)
 			l.warn(w, lease)
 			return nil
@@ -162,10 +161,11 @@ func (l *Leaser) close(ctx context.Context, w *window, next *Record, own Holder,
 	}
 }
 
-// credit is what this process may spend now, by the record.
-func (w *window) credit(s *session, lease *budget.Lease, granted, low usd.Amount) budget.Credit {
-	present := s.present()
-	gone := func(box string) bool { return !slices.Contains(present, box) }
+// credit is what this process may spend now, by the record. No box counts as gone that may just not
+// have announced itself on a new connection.
+func (l *Leaser) credit(s *session, w *window, lease *budget.Lease, granted, low usd.Amount) budget.Credit {
+	present, joined := s.present(), time.Since(l.connected) > joinTime
+	gone := func(box string) bool { return joined && !slices.Contains(present, box) }
 	return budget.Credit{Granted: granted, Low: low, Elsewhere: w.record.elsewhere(lease.Unique, gone)}
 }
 
