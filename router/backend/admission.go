@@ -69,7 +69,11 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 		}
 		return nil, now.failure(now.Detail)
 	}
-	w, wait, ok := b.queue.enqueue(slots, a.Alternative.Allows(Saturated), a.MaxWait.Or(a.Timeout))
+	limit := a.MaxWait.Or(a.Timeout)
+	if a.MaxWait.Limited && b.queue.expectedWait() > limit { // unlike enqueue, it assumes how long calls take if that is unknown
+		limit = 0
+	}
+	w, wait, ok := b.queue.enqueue(slots, a.Alternative.Allows(Saturated), limit)
 	if a.Wait.Place == 0 {
 		a.Wait.Place = w.place
 	}
@@ -81,14 +85,7 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 		}
 		return nil, failed
 	case !ok:
-		failed := &Failure{
-			Reason: Saturated, Detail: "has all slots busy and its queue full", Next: Retry,
-			RetryAfter: max(int(wait.Round(time.Second)/time.Second), 1),
-		}
-		if !w.full {
-			failed.Detail, failed.MayWait, failed.ExpectedWait = "has all slots busy", true, cmp.Or(wait, b.queue.expectedWait(), pick.AssumedService)
-		}
-		return nil, failed
+		return nil, b.saturated(wait, w.full)
 	}
 	if w.place == 0 {
 		return b.leaseSlots(b.local.State().Gone, w.slots), nil
@@ -100,15 +97,34 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 	return b.awaitGrant(ctx, a, w, now)
 }
 
-// awaitGrant waits until a call in the queue has its slots. now is the state in which it
-// began to wait.
+// saturated returns the failure of a call that does not wait here; wait is for how long it would, 0 =
+// unknown.
+func (b *Server) saturated(wait time.Duration, full bool) *Failure {
+	failed := &Failure{
+		Reason: Saturated, Detail: "has all slots busy and its queue full", Next: Retry,
+		RetryAfter: max(int(wait.Round(time.Second)/time.Second), 1),
+	}
+	if !full {
+		failed.Detail, failed.MayWait, failed.ExpectedWait = "has all slots busy", true, cmp.Or(wait, b.queue.expectedWait(), pick.AssumedService)
+	}
+	return failed
+}
+
+// awaitGrant waits until a call in the queue has its slots, or has waited for a slot for as long as it
+// may. now is the state in which it began to wait.
 func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now LocalState) (*Lease, *Failure) {
 	changes, stop := a.Alternative.changes()
 	defer stop()
 	model := modelWait{attempt: a}
 	defer model.end()
+	var late <-chan time.Time
 	for began := true; ; began = false {
 		forModel := !now.accepts(a.Alternative)
+		if !forModel && late == nil && a.MaxWait.Limited && a.Alternative.Allows(Saturated) {
+			timer := time.NewTimer(a.MaxWait.Limit)
+			defer timer.Stop()
+			late = timer.C
+		}
 		if a.Progress != nil && (began || forModel == model.since.IsZero()) {
 			a.Progress.Wait(forModel, func() int { return b.queue.placeOf(w) })
 		}
@@ -120,6 +136,9 @@ func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now Loca
 			}
 		case <-w.granted:
 			return b.leaseSlots(b.local.State().Gone, w.slots), nil
+		case <-late:
+			b.queue.cancel(w)
+			return nil, b.saturated(0, false)
 		case <-ctx.Done():
 			b.queue.cancel(w)
 			return nil, b.notAdmitted(a, "and accepted no call within "+a.Timeout.String(), "had no free slot within "+a.Timeout.String())

@@ -117,6 +117,63 @@ func TestExpectedWaitOfRefusedCall(t *testing.T) {
 	}
 }
 
+// TestMaxWait: a call waits for a slot for as long as it may, and then moves on, also if the estimate was
+// shorter. The time in which the model is loaded does not count.
+func TestMaxWait(t *testing.T) {
+	const limit = 3 * time.Second
+	for name, tc := range map[string]struct {
+		service time.Duration // mean of the calls so far
+		loads   time.Duration
+		limit   pick.MaxWait
+		moves   bool
+		waited  time.Duration
+		place   bool // it was in the queue
+	}{
+		"its estimate is too short":       {time.Second, 0, pick.AtMost(limit), true, limit, true},
+		"its estimate is too long":        {time.Minute, 0, pick.AtMost(limit), true, 0, false},
+		"nothing is known yet":            {0, 0, pick.AtMost(limit), true, 0, false},
+		"the model is loaded first":       {time.Second, 20 * time.Second, pick.AtMost(limit), true, 20*time.Second + limit, true},
+		"no limit":                        {time.Second, 0, pick.MaxWait{}, true, time.Hour, true},
+		"the call has no other box to go": {time.Second, 0, pick.AtMost(limit), false, time.Hour, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				local := &settableLocal{}
+				local.becomes(LocalState{Alive: true, Slots: 1})
+				b := NewServer("qwen", local, nil)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				lease, failed := b.Admit(ctx, &Attempt{Request: &request.Request{}, Timeout: time.Hour})
+				if failed != nil {
+					t.Fatal(failed.Detail)
+				}
+				defer lease.Release(Errored)
+				if tc.service > 0 {
+					b.Served(tc.service)
+				}
+				if tc.loads > 0 {
+					local.becomes(LocalState{Reason: Loading, Returning: true, Slots: 1})
+					time.AfterFunc(tc.loads, func() { local.becomes(LocalState{Alive: true, Slots: 1}) })
+				}
+				began := time.Now()
+				a := &Attempt{Request: &request.Request{}, Timeout: time.Hour, MaxWait: tc.limit, Alternative: Alternative{
+					Exists: tc.moves, On: func(Reason) bool { return true }, ModelUntil: began.Add(time.Minute),
+				}}
+				_, failed = b.Admit(ctx, a)
+				if failed == nil || failed.Reason != Saturated || time.Since(began) != tc.waited || (a.Wait.Time > 0) != tc.place {
+					t.Fatalf("%+v after %s, waited %+v", failed, time.Since(began), a.Wait)
+				}
+				if refused := tc.waited < time.Hour; refused != failed.MayWait || refused != (failed.Next == Retry) || refused != (failed.ExpectedWait > 0) {
+					t.Errorf("%+v", failed)
+				}
+				if _, waiting, _ := b.Queue(); waiting != 0 {
+					t.Error("the call is still in the queue")
+				}
+			})
+		})
+	}
+}
+
 // TestReadyAtTheEndOfModelWait: the model becomes ready at the moment at which the call no longer
 // waits for it, so that the call reads the new state before it notices the change.
 func TestReadyAtTheEndOfModelWait(t *testing.T) {
