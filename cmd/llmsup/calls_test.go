@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,16 +12,16 @@ import (
 	"github.com/openai/openai-go/v3/option"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // awaitCall waits until a call in flight is in a phase, and returns it.
 func (in *instance) awaitCall(phase string) (found control.Call) {
 	in.t.Helper()
 	if !eventually(testTimeout, func() bool {
-		page, err := in.client.Calls(in.t.Context(), control.CallsQuery{Limit: 1})
-		if err != nil {
-			in.t.Fatal(err)
-		}
+		page := answerOf(in, func(ctx context.Context) (control.CallsPage, error) {
+			return in.client.Calls(ctx, control.CallsQuery{Limit: 1})
+		})
 		i := slices.IndexFunc(page.InFlight, func(c control.Call) bool { return c.Phase == phase })
 		if i >= 0 {
 			found = page.InFlight[i]
@@ -37,7 +38,7 @@ func (in *instance) awaitCall(phase string) (found control.Call) {
 // free for the next call.
 func TestCancelCalls(t *testing.T) {
 	t.Parallel()
-	in := launch(t, nil, "--demo", "--", "--parallel", "1")
+	in := launch(t, nil, "--config", newTestConfig(t, "servers:\n  slow: {model: "+demotest.Slow(t)+", ctx_size: 32768, args: [-np, \"1\"]}\n").path)
 	in.awaitReady()
 	client := openai.NewClient(option.WithBaseURL(in.url+"/v1"), option.WithAPIKey("k"))
 	ask := func(tokens int64) openai.ChatCompletionNewParams {
@@ -63,7 +64,7 @@ func TestCancelCalls(t *testing.T) {
 		_, err := client.Chat.Completions.New(t.Context(), ask(5), option.WithHeader("X-Request-Id", "the-one-that-waits"))
 		waited <- outcome{"", err}
 	}()
-	if c := in.awaitCall("waiting_for_slot"); c.Place != 1 || c.Request != "the-one-that-waits" || c.Backend != "demo" {
+	if c := in.awaitCall("waiting_for_slot"); c.Place != 1 || c.Request != "the-one-that-waits" || c.Backend != "slow" {
 		t.Errorf("%+v", c)
 	}
 	if calls, err := in.client.CancelCall(t.Context(), "the-one-that-waits"); err != nil || len(calls) != 1 {
@@ -92,7 +93,7 @@ func TestCancelCalls(t *testing.T) {
 	if err != nil || len(page.Calls) != 3 || page.Calls[0].Status != 200 {
 		t.Errorf("%+v, %v", page, err)
 	}
-	for id, want := range map[string]string{stream.ID: "demo", page.Calls[1].ID: "demo"} {
+	for id, want := range map[string]string{stream.ID: "slow", page.Calls[1].ID: "slow"} {
 		if c, err := in.client.Call(t.Context(), id); err != nil || c.Status != 499 || !c.Partial || len(c.Attempts) != 1 || c.Attempts[0].Backend != want ||
 			c.Attempts[0].Detail != "cancelled by an operator" {
 			t.Errorf("%+v, %v", c, err)

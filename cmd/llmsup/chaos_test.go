@@ -207,7 +207,7 @@ func (in *instance) countingCall(id string) (backend string, err error) {
 // countingCallTo makes a call, and checks every word of its answer. backend is the one that
 // answered first, and may be "" if the answer does not say that.
 func (in *instance) countingCallTo(model, id string, tokens int, stream bool) (backend string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+"/v1/chat/completions", strings.NewReader(fmt.Sprintf(
 		`{"model":%q,"user":%q,"stream":%t,"max_tokens":%d,"messages":[{"role":"user","content":"count"}]}`, model, id, stream, tokens)))

@@ -117,6 +117,7 @@ func TestFleet(t *testing.T) {
 		t.Errorf("llmsup boxes without a fleet:\n%s", out)
 	}
 
+	third.stop() // it would take the name if it joined first
 	nats.Stop()
 	one.awaitStatus("alone", func(s control.Status) bool { return !s.Fleet.Joined && s.Fleet.Problem != "" })
 	if a := one.chat("local", `,"max_tokens":3`); a.status != 200 {

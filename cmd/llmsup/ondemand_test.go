@@ -86,7 +86,7 @@ func TestOnDemand(t *testing.T) {
 		calls  int // of each caller
 	}{
 		"with a fallback":    {"fallback: openrouter, fallback_model: vendor/chat, resume: true", true, 6, 60},
-		"without a fallback": {"timeout: 50s", false, 4, 6},
+		"without a fallback": {"timeout: 5m", false, 4, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -156,7 +156,7 @@ func TestOnDemandCommands(t *testing.T) {
 	b.change(func(box *nvmltest.Box) { box.GPUs = box.GPUs[:1] })
 	model := demoModel(t)
 	always := "  always: {model: " + model + ", gpu: none}\n"
-	config := onDemandConfig(model, 3, "timeout: 50s")
+	config := onDemandConfig(model, 3, "timeout: 5m")
 	file := newTestConfig(t, strings.Replace(config, "routes:", always+"routes:", 1))
 	in := launch(t, b.env(), "--config", file.path)
 	stop := b.followProcesses(in)
@@ -250,11 +250,7 @@ routes:
 	}
 	<-begun
 	<-begun
-	loaded := make(chan string)
-	go func() {
-		code, out := in.run("load", "box")
-		loaded <- fmt.Sprint(code, " ", out)
-	}()
+	loaded := in.runInBackground("load", "box")
 	now := in.awaitServer(1, "unloading", func(s control.Server) bool { return s.State == "unloading" })
 	if !strings.HasPrefix(now.Reason, "box needs its VRAM") || now.Busy != 2 {
 		t.Errorf("%+v", now)

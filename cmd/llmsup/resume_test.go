@@ -29,7 +29,7 @@ routes:
 	in := launch(t, nil, "--config", file.path)
 	box := in.awaitServer(0, "ready", isReady)
 	in.awaitServer(1, "ready", isReady)
-	const tokens = 120
+	const tokens = 2000 // box takes over 40 s for them
 	// Two of each dialect: where their text stands, and what has to stand in them once.
 	dialects := []struct {
 		path, text string

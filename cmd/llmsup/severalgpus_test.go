@@ -86,7 +86,7 @@ func TestSeveralGPUs(t *testing.T) {
 	servers, routes := "servers:\n", "routes:\n"
 	for name, size := range sizes {
 		servers += fmt.Sprintf("  %s: {model: %s, load: on_demand, vram: %d}\n", name, demoModel(t), size)
-		routes += fmt.Sprintf("  local/%s: {primary: %s, timeout: 50s}\n", name, name)
+		routes += fmt.Sprintf("  local/%s: {primary: %s, timeout: 5m}\n", name, name)
 	}
 	in := launch(t, b.env("CUDA_VISIBLE_DEVICES="), "--config", newTestConfig(t, servers+routes).path)
 	defer b.followPlaced(in, sizes)()

@@ -16,7 +16,7 @@ import (
 )
 
 // Timeout is how long a test waits for something to appear on the page.
-const Timeout = 30 * time.Second
+const Timeout = 3 * time.Minute
 
 // Missing is why a test is not run.
 const Missing = "it needs Chromium (apt-get install chromium), which scripts/test.sh installs as root"
@@ -62,7 +62,7 @@ func New(program, dir string) (*Browser, error) {
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-extensions", true), chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("hide-scrollbars", true), chromedp.Flag("lang", "en-US"), chromedp.Flag("force-color-profile", "srgb"),
-		chromedp.Env("TZ=UTC", "LANGUAGE=en_US"), chromedp.WSURLReadTimeout(time.Minute),
+		chromedp.Env("TZ=UTC", "LANGUAGE=en_US"), chromedp.WSURLReadTimeout(Timeout),
 	}
 	allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, stop := chromedp.NewContext(allocator)
