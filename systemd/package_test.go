@@ -235,10 +235,10 @@ func (p *packaged) upgrade() {
 			}
 		}
 	}()
-	p.await("20 calls are made", 20*time.Second, func() bool { return calls.Load() >= 20 })
+	p.await("20 calls are made", func() bool { return calls.Load() >= 20 })
 	out := p.mustApt("1.1.0")
 	before := calls.Load()
-	p.await("20 more calls are made", 20*time.Second, func() bool { return calls.Load() >= before+20 })
+	p.await("20 more calls are made", func() bool { return calls.Load() >= before+20 })
 	close(stop)
 	<-ended
 	p.t.Logf("%d calls", calls.Load())
@@ -274,7 +274,7 @@ func (p *packaged) upgradeFailing() {
 	if status, _ := p.try("systemctl", "restart", "llmsup.service"); status == 0 {
 		p.t.Error("systemctl restart succeeds with a broken configuration")
 	}
-	p.await("systemd has started it again", 20*time.Second, func() bool { return p.show("llmsup.service", "NRestarts") != "0" })
+	p.await("systemd has started it again", func() bool { return p.show("llmsup.service", "NRestarts") != "0" })
 	if out := p.mustApt("1.1.0"); !strings.Contains(out, "llmsup is failing: systemd starts it again and again, from now on with this version; journalctl -u llmsup -e shows why") {
 		p.t.Errorf("apt-get prints %s", out)
 	}

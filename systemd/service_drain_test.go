@@ -10,7 +10,7 @@ import (
 func (s *service) wantDrained(after string) {
 	s.t.Helper()
 	// READY may be sent shortly before the server has read the drain file.
-	s.await("after "+after+" the status line shows the drain", 10*time.Second, func() bool {
+	s.await("after "+after+" the status line shows the drain", func() bool {
 		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo drained")
 	})
 	if backend, err := s.call(newConnections, "local/demo"); err != nil || backend != "openrouter" {
@@ -29,7 +29,7 @@ func (s *service) drained() {
 	s.wantDrained("a restart")
 	before := s.show("llmsup.service", "NRestarts")
 	s.must("sh", "-c", "kill -KILL "+s.show("llmsup.service", "MainPID"))
-	s.await("systemd has started it again", 10*time.Second, func() bool {
+	s.await("systemd has started it again", func() bool {
 		return s.show("llmsup.service", "NRestarts") != before && s.show("llmsup.service", "ActiveState") == "active"
 	})
 	s.wantDrained("a crash")
@@ -68,7 +68,7 @@ func (s *service) stopInDrain() {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = drain.Wait() }()
-	s.await("it drains", 10*time.Second, func() bool {
+	s.await("it drains", func() bool {
 		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo draining")
 	})
 	s.stop(s.grace() + 25*time.Second)
@@ -93,7 +93,7 @@ func (s *service) rebooted() {
 	if err := drain.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.await("it drains", 10*time.Second, func() bool {
+	s.await("it drains", func() bool {
 		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo draining")
 	})
 	s.reboot()
@@ -136,7 +136,7 @@ func (s *service) rebooted() {
 // awaitActive waits until the service is active.
 func (s *service) awaitActive() {
 	s.t.Helper()
-	s.await("the service is active", 60*time.Second, func() bool { return s.show("llmsup.service", "ActiveState") == "active" })
+	s.await("the service is active", func() bool { return s.show("llmsup.service", "ActiveState") == "active" })
 }
 
 // until returns when the drain ends; "" = never.

@@ -19,7 +19,7 @@ import (
 
 // restarted: llmsup gets a signal that stops or kills it, and systemd starts it again,
 // with one llama-server. Calls wait for it.
-func (s *service) restarted(signal string, within time.Duration) {
+func (s *service) restarted(signal string) {
 	s.awaitServed()
 	before, pid, engines := s.show("llmsup.service", "NRestarts"), s.show("llmsup.service", "MainPID"), s.engines()
 	s.must("sh", "-c", "kill -"+signal+" "+pid)
@@ -36,7 +36,7 @@ func (s *service) restarted(signal string, within time.Duration) {
 		s.t.Errorf("a call in the meantime: %v", err)
 	}
 	s.t.Logf("a call in the meantime was answered after %.1f s", time.Since(began).Seconds())
-	s.await("systemd has started it again", within, func() bool {
+	s.await("systemd has started it again", func() bool {
 		return s.show("llmsup.service", "NRestarts") != before && s.show("llmsup.service", "ActiveState") == "active"
 	})
 	s.awaitServed()
@@ -129,11 +129,11 @@ func (s *service) restartUnderLoad() {
 	}
 	for range restarts {
 		before := calls.Load()
-		s.await("50 calls are made", 20*time.Second, func() bool { return calls.Load() >= before+50 })
+		s.await("50 calls are made", func() bool { return calls.Load() >= before+50 })
 		s.must("systemctl", "restart", "llmsup.service")
 	}
 	before := calls.Load()
-	s.await("50 calls are made", 20*time.Second, func() bool { return calls.Load() >= before+50 })
+	s.await("50 calls are made", func() bool { return calls.Load() >= before+50 })
 	cancel()
 	clients.Wait()
 	s.t.Logf("%d calls, %d on a kept connection, %d of them after more than a second idle; %d restarts; the longest call took %.1f s; %d were written after the close of their connection",

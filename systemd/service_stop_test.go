@@ -37,7 +37,7 @@ while :; do echo loading; sleep 0.2; done
 	s.dropIn("zloads", "[Service]\nEnvironment=LLMSUP_LLAMA_SERVER=/opt/loads\n")
 	s.must("systemctl", "daemon-reload")
 	s.must("systemctl", "restart", "llmsup.service")
-	s.await("it loads", 20*time.Second, func() bool { return s.show("llmsup.service", "StatusText") == "demo loading" })
+	s.await("it loads", func() bool { return s.show("llmsup.service", "StatusText") == "demo loading" })
 	s.stop(20 * time.Second)
 	s.must("rm", "/etc/systemd/system/llmsup.service.d/zloads.conf")
 	s.must("systemctl", "daemon-reload")

@@ -67,8 +67,8 @@ func TestService(t *testing.T) {
 		{"who may operate it", (*service).operators},
 		{"without a key it starts", (*service).keyless},
 		{"reload", (*service).reload},
-		{"stopped by SIGSTOP", func(s *service) { s.restarted("STOP", 20*time.Second) }},
-		{"killed", func(s *service) { s.restarted("KILL", 10*time.Second) }},
+		{"stopped by SIGSTOP", func(s *service) { s.restarted("STOP") }},
+		{"killed", func(s *service) { s.restarted("KILL") }},
 		{"restart under load", (*service).restartUnderLoad},
 		{"stopped while it loads", (*service).stopInLoad},
 		{"stopped while it streams", (*service).stopInStream},
@@ -161,7 +161,7 @@ func (s *service) makeDemo(llama string) {
 		s.t.Fatal(err)
 	}
 	model := filepath.Join(state, "demo", "demo.gguf")
-	s.await("the demo model is generated", 20*time.Second, func() bool {
+	s.await("the demo model is generated", func() bool {
 		_, err := os.Stat(model)
 		return err == nil
 	})
@@ -267,7 +267,7 @@ func (s *service) callIn(ctx context.Context, transport http.RoundTripper, model
 	if s.token != "" {
 		req.Header.Set("Authorization", "Bearer "+s.token)
 	}
-	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Do(req)
+	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Do(req)
 	if err != nil {
 		return "", err
 	}
@@ -282,7 +282,7 @@ func (s *service) callIn(ctx context.Context, transport http.RoundTripper, model
 // awaitServed waits until the demo model answers a call.
 func (s *service) awaitServed() {
 	s.t.Helper()
-	s.await("the demo model answers", 30*time.Second, func() bool {
+	s.await("the demo model answers", func() bool {
 		backend, err := s.call(newConnections, "local/demo")
 		return err == nil && backend == "demo"
 	})
@@ -459,7 +459,7 @@ func (s *service) reload() {
 	}
 	s.write("/etc/llmsup/llmsup.yaml", s.config("nonsense: 1\n"))
 	s.try("systemctl", "reload", "llmsup.service")
-	s.await("the status line shows the rejected reload", 5*time.Second, func() bool {
+	s.await("the status line shows the rejected reload", func() bool {
 		return strings.Contains(s.show("llmsup.service", "StatusText"), "the last reload was refused: /etc/llmsup/llmsup.yaml:10: unknown key \"nonsense\"")
 	})
 	if _, err := s.call(newConnections, "reloaded"); err != nil {
@@ -470,7 +470,7 @@ func (s *service) reload() {
 	}
 	s.write("/etc/llmsup/llmsup.yaml", s.config(""))
 	s.must("systemctl", "reload", "llmsup.service")
-	s.await("the status line shows the server again", 5*time.Second, func() bool { return s.show("llmsup.service", "StatusText") == "demo ready" })
+	s.await("the status line shows the server again", func() bool { return s.show("llmsup.service", "StatusText") == "demo ready" })
 	if now := s.show("llmsup.service", "MainPID"); now != pid || s.show("llmsup.service", "ActiveState") != "active" {
 		s.t.Errorf("llmsup was restarted: process %s, before it was %s", now, pid)
 	}
