@@ -108,34 +108,48 @@ func TestLongWholeAnswer(t *testing.T) {
 	path := c.serverConfig(t, demotest.Slow(t), "30s")
 	in := launch(t, c.env(), "--config", path)
 	in.awaitReady()
-	began := time.Now()
-	r := in.chat("local/box", `,"max_tokens":40`)
-	took := time.Since(began)
-	if r.status != 200 || r.backend() != "box" || !strings.Contains(r.body, " 39 40") || gjson.Get(r.body, "usage.completion_tokens").Int() != 40 {
-		t.Fatalf("%+v", r)
-	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "timeout: 60s", "timeout: "+(took/2).Round(time.Millisecond).String(), 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if code, out := in.reload(); code != 0 || !strings.Contains(out, "route local/box: changed\n") {
-		t.Fatalf("exit %d:\n%s", code, out)
-	}
-	if r := in.chat("local/box", `,"max_tokens":40`); r.status != 200 || r.backend() != "box" || !strings.Contains(r.body, " 39 40") {
-		t.Errorf("with a timeout of half its time: %+v", r)
-	}
-	for path, call := range map[string]string{
-		"/v1/messages":  `{"model":"local/box","max_tokens":40,"messages":[{"role":"user","content":"count"}]}`,
-		"/v1/responses": `{"model":"local/box","max_output_tokens":40,"input":"count"}`,
-	} {
-		if r := in.post(path, call); r.status != 200 || r.backend() != "box" || !strings.Contains(r.body, " 39 40") || gjson.Get(r.body, "usage.output_tokens").Int() != 40 {
-			t.Errorf("%s: %+v", path, r)
+	setTimeout := func(timeout time.Duration) {
+		t.Helper()
+		changed := strings.Replace(string(text), "timeout: 60s}", "timeout: "+timeout.String()+"}", 1)
+		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, out := in.reload(); code != 0 || !strings.Contains(out, "route local/box: changed\n") {
+			t.Fatalf("exit %d:\n%s", code, out)
 		}
 	}
-	if len(c.requestedModels()) != 0 {
-		t.Error("it was paid for")
+	const tries = 4 // a busy machine may pause for half of the time that a call takes
+	for try := 1; ; try++ {
+		setTimeout(5 * time.Minute)
+		began := time.Now()
+		if r := in.chat("local/box", `,"max_tokens":200`); r.status != 200 || r.backend() != "box" {
+			t.Fatalf("%+v", r)
+		}
+		setTimeout((time.Since(began) / 2).Round(time.Millisecond))
+		timedOut := 0
+		for path, call := range map[string]string{
+			"/v1/chat/completions": `{"model":"local/box","max_tokens":200,"messages":[{"role":"user","content":"count"}]}`,
+			"/v1/messages":         `{"model":"local/box","max_tokens":200,"messages":[{"role":"user","content":"count"}]}`,
+			"/v1/responses":        `{"model":"local/box","max_output_tokens":200,"input":"count"}`,
+		} {
+			r := in.post(path, call)
+			tokens := max(gjson.Get(r.body, "usage.completion_tokens").Int(), gjson.Get(r.body, "usage.output_tokens").Int())
+			if r.backend() == "openrouter" && r.reason() == "timeout" && try < tries {
+				timedOut++
+			} else if r.status != 200 || r.backend() != "box" || !strings.Contains(r.body, " 199 200") || tokens != 200 {
+				t.Errorf("%s with a timeout of half its time: %+v", path, r)
+			}
+		}
+		if paid := len(c.requestedModels()); paid != timedOut {
+			t.Errorf("%d of the calls were paid for, want %d", paid, timedOut)
+		}
+		if timedOut == 0 {
+			return
+		}
+		c.forget(timedOut)
 	}
 }
