@@ -362,7 +362,8 @@ func TestHost(t *testing.T) {
 // key, and its connection is closed. The limit ends with the body: the answer may take
 // longer.
 func TestSlowBody(t *testing.T) {
-	const limit = time.Second
+	t.Parallel()
+	const limit = 4 * time.Second
 	b := newFixture(t, func(w http.ResponseWriter, r *http.Request) {
 		outlast(limit)
 		answers(w, r)

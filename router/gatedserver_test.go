@@ -23,8 +23,9 @@ type gatedServer struct {
 	proceed     chan struct{} // each receive answers one call
 	arrived     chan string   // the calls as they come, by their "user"
 	mu          sync.Mutex
-	busySlots   int // slots that the server reports as busy; -1 = as many as calls
-	idleReports int // how often it reports that none are
+	busySlots   int  // slots that the server reports as busy; -1 = as many as calls
+	idleReports int  // how often it reports that none are
+	takeSlots   bool // calls that arrive make one more slot busy
 	changed     chan struct{}
 }
 
@@ -47,6 +48,11 @@ func newGatedServer(t *testing.T, slots int, edits ...func(*plan.Config, map[str
 			_, _ = io.WriteString(w, `{"tokens":[1]}`)
 			return
 		}
+		l.mu.Lock()
+		if l.takeSlots {
+			l.busySlots++
+		}
+		l.mu.Unlock()
 		l.arrived <- gjson.GetBytes(l.local.lastBody(), "user").Str
 		select {
 		case <-l.proceed:

@@ -47,8 +47,9 @@ func TestMain(m *testing.M) {
 // than the routes' timeouts, except in tests of those.
 const waitLimit = 30 * time.Second
 
-// atOnce is far more than a busy machine adds to what takes no time, such as a cancellation.
-const atOnce = 5 * time.Second
+// atOnce is far more than a busy machine adds to what takes no time, such as a cancellation. It is less
+// than the routes' timeouts.
+const atOnce = 20 * time.Second
 
 // fakeBackend is a backend that behaves as a test sets it, and records the requests that
 // it receives.

@@ -42,7 +42,7 @@ func TestLoadForCall(t *testing.T) {
 		"it cannot load now":    {in(0, "unloaded"), nil, "box3/qwen", ""},
 		"it is drained":         {boxes.PeerState{Status: "unloaded", LoadsIn: soon, Drained: true}, nil, "box3/qwen", ""},
 		"the load fails":        {in(soon, "unloaded"), failed, "box3/qwen", "failed"},
-		"the load takes longer": {in(25*time.Millisecond, "unloaded"), loading, "box3/qwen", "loading"},
+		"the load takes longer": {in(soon, "unloaded"), loading, "box3/qwen", "loading"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

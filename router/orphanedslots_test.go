@@ -66,7 +66,9 @@ func TestFreedSlotAdmitsOneCall(t *testing.T) {
 		gone = append(gone, l.startChat(ctx, "local/alone", "gone"))
 		<-l.arrived
 	}
-	l.setBusySlots(2) // they keep all slots but one, during a long prefill
+	l.mu.Lock()
+	l.busySlots, l.takeSlots = 2, true // they keep all slots but one, during a long prefill
+	l.mu.Unlock()
 	cancel()
 	for _, done := range gone {
 		<-done
@@ -76,8 +78,7 @@ func TestFreedSlotAdmitsOneCall(t *testing.T) {
 		next = append(next, l.startChat(t.Context(), "local/alone", "next"))
 		l.waitLoad("waiting", func(now Load) bool { return now.Calls+now.Queued == i+1 })
 	}
-	<-l.arrived
-	l.setBusySlots(3) // the admitted call has the third
+	<-l.arrived // the admitted call has the third slot
 	select {
 	case <-l.arrived:
 		t.Error("one free slot admitted two calls")

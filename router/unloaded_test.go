@@ -121,8 +121,9 @@ func TestUnloadedEndsWithTheTimeout(t *testing.T) {
 	l := newUnloadedServer(t, func(_ *plan.Config, routes map[string]models.Route) {
 		routes["local/short"] = models.Route{Primary: "qwen", Timeout: 50 * time.Millisecond}
 	})
+	began := time.Now()
 	l.state.transition(func(s *backend.LocalState) { unloaded(s); s.ReadyAt = time.Now().Add(40 * time.Second) })
-	wantUnavailable(t, l.chat("local/short", false), 503, "unloaded", "qwen is unloaded: idle for 15 min, and accepted no call within 50ms", [2]int{39, 40})
+	wantUnavailable(t, l.chat("local/short", false), 503, "unloaded", "qwen is unloaded: idle for 15 min, and accepted no call within 50ms", 40, began)
 	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes, Total: now.Total, Service: now.Service} })
 }
 

@@ -99,29 +99,26 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 		status int
 		code   string
 		says   string
-		retry  [2]int // bounds of Retry-After
+		retry  int // Retry-After
 	}{
-		"the timeout passes": {nil, 503, "loading", "qwen is loading, and accepted no call within 100ms; the route local/short has no fallback", [2]int{30, 31}},
+		"the timeout passes": {nil, 503, "loading", "qwen is loading, and accepted no call within 100ms; the route local/short has no fallback", 31},
 		"it fails": {
 			func(s *backend.LocalState) {
 				s.Reason, s.Detail, s.Returning, s.ReadyAt = backend.Failed, "is failed: bad model", false, time.Time{}
 			},
-			503, "failed", "qwen is failed: bad model",
-			[2]int{backend.RetryLater, backend.RetryLater},
+			503, "failed", "qwen is failed: bad model", backend.RetryLater,
 		},
 		"an operator drains it for two hours": {
 			func(s *backend.LocalState) {
 				s.Reason, s.Detail, s.Returning, s.ReadyAt = backend.Draining, drained, false, time.Now().Add(2*time.Hour)
 			},
-			503, "draining", drained,
-			[2]int{7199, 7200},
+			503, "draining", drained, 7200,
 		},
 		"an operator drains it": {
 			func(s *backend.LocalState) {
 				s.Reason, s.Detail, s.Returning, s.ReadyAt = backend.Drained, "is drained: until llmsup resume", false, time.Time{}
 			},
-			503, "drained", "until llmsup resume",
-			[2]int{backend.RetryLater, backend.RetryLater},
+			503, "drained", "until llmsup resume", backend.RetryLater,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -133,29 +130,36 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 			l := newLoadingServer(t, func(_ *plan.Config, routes map[string]models.Route) {
 				routes["local/short"] = models.Route{Primary: "qwen", Timeout: timeout}
 			})
+			began := time.Now()
 			l.state.transition(func(s *backend.LocalState) { loading(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
 			done := l.startChat(t.Context(), "local/short", "x")
 			if tc.state != nil {
 				l.waitQueued(1)
 				l.state.transition(tc.state)
 			}
-			wantUnavailable(t, <-done, tc.status, tc.code, tc.says, tc.retry)
+			wantUnavailable(t, <-done, tc.status, tc.code, tc.says, tc.retry, began)
 			if tc.state != nil { // a call that comes now receives the same
-				wantUnavailable(t, l.chat("local/short", false), tc.status, tc.code, tc.says, tc.retry)
+				wantUnavailable(t, l.chat("local/short", false), tc.status, tc.code, tc.says, tc.retry, began)
 			}
 			l.waitLoad("empty", func(now Load) bool { return now == Load{Bytes: now.Bytes, Total: now.Total} })
 		})
 	}
 }
 
-func wantUnavailable(t *testing.T, r reply, status int, code, says string, retry [2]int) {
+// wantUnavailable checks the answer to a call that no backend took. retry is its Retry-After if no time
+// has passed since began.
+func wantUnavailable(t *testing.T, r reply, status int, code, says string, retry int, began time.Time) {
 	t.Helper()
+	least := retry
+	if retry != backend.RetryLater && retry != wire.RetrySoon { // it is the time that is left
+		least -= 1 + int(time.Since(began)/time.Second)
+	}
 	after, err := strconv.Atoi(r.header.Get("Retry-After"))
 	e := gjson.Get(r.body, "error")
 	if r.status != status || e.Get("code").Str != code || r.reason() != code || !strings.Contains(e.Get("message").Str, says) ||
-		err != nil || after < retry[0] || after > retry[1] {
-		t.Errorf("%d, Retry-After %s, X-Llmsup-backend.Reason %s: %s\nwant %d %s, %q, Retry-After %v",
-			r.status, r.header.Get("Retry-After"), r.reason(), r.body, status, code, says, retry)
+		err != nil || after < least || after > retry {
+		t.Errorf("%d, Retry-After %s, X-Llmsup-backend.Reason %s: %s\nwant %d %s, %q, Retry-After %d to %d",
+			r.status, r.header.Get("Retry-After"), r.reason(), r.body, status, code, says, least, retry)
 	}
 }
 
@@ -163,7 +167,8 @@ func wantUnavailable(t *testing.T, r reply, status int, code, says string, retry
 // time until the server is expected.
 func TestFullQueueOfALoadingServer(t *testing.T) {
 	l := newLoadingServer(t)
-	l.state.transition(func(s *backend.LocalState) { loading(s); s.ReadyAt = time.Now().Add(20 * time.Second) })
+	began := time.Now()
+	l.state.transition(func(s *backend.LocalState) { loading(s); s.ReadyAt = time.Now().Add(2 * time.Minute) })
 	ctx, cancel := context.WithCancel(t.Context())
 	var waiting []<-chan reply
 	for i := range backend.AssumedSlots * (1 + backend.QueuePerSlot) {
@@ -171,7 +176,7 @@ func TestFullQueueOfALoadingServer(t *testing.T) {
 		l.waitQueued(i + 1)
 	}
 	rejected := l.chat("local/alone", false)
-	wantUnavailable(t, rejected, 503, "loading", "qwen is loading, and its queue is full", [2]int{19, 20})
+	wantUnavailable(t, rejected, 503, "loading", "qwen is loading, and its queue is full", 120, began)
 	if rejected.queue() != "21" {
 		t.Errorf("its place is %q", rejected.queue())
 	}
@@ -406,8 +411,9 @@ func TestOverBudgetWhileLoading(t *testing.T) {
 		c.Accounting.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
 		routes["local/short"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: 100 * time.Millisecond}
 	})
+	began := time.Now()
 	l.state.transition(func(s *backend.LocalState) { loading(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
-	wantUnavailable(t, l.chat("local/short", false), 503, "loading", "openrouter was skipped", [2]int{30, 31})
+	wantUnavailable(t, l.chat("local/short", false), 503, "loading", "openrouter was skipped", 31, began)
 }
 
 // TestRejectWaiting: when llmsup stops, calls that still wait get an answer.
@@ -424,7 +430,7 @@ func TestRejectWaiting(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	l.state.transition(loading)
-	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and llmsup is stopping", [2]int{wire.RetrySoon, wire.RetrySoon})
+	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and llmsup is stopping", wire.RetrySoon, time.Now())
 	l.proceed <- struct{}{}
 	if r := <-running; r.status != 200 {
 		t.Errorf("the running call: %+v", r)
