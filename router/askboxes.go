@@ -3,6 +3,7 @@ package router
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
@@ -12,7 +13,8 @@ import (
 
 // tryEach gives the call to one candidate after another, beginning with an index, until give reports
 // that it is done. First come the boxes that are asked whether the call can begin. Before the fallbacks
-// come those that have returned meanwhile.
+// come those that have returned meanwhile. Once the route's time is over, the boxes come after the
+// fallbacks, and each has all of it.
 func (x *exchange) tryEach(i int, give func(i int) (done bool)) (done bool) {
 	for ; ; i++ {
 		if i == len(x.candidates) || !x.candidates[i].MaxWait.Limited {
@@ -24,6 +26,9 @@ func (x *exchange) tryEach(i int, give func(i int) (done bool)) (done bool) {
 			if i > 0 && i == len(x.candidates) && x.plan.ToLoad != nil { // it is better than an error
 				x.candidates, x.plan.ToLoad = append(x.candidates, *x.plan.ToLoad), nil
 			}
+		}
+		if !x.deadline.IsZero() && !time.Now().Before(x.deadline) {
+			plan.FallbacksFirst(x.candidates[i:])
 		}
 		if i == len(x.candidates) || give(i) {
 			return i < len(x.candidates)

@@ -84,7 +84,7 @@ func (x *exchange) next(i int) (done bool) {
 			return done
 		}
 	}
-	return x.try(c, x.alternative(i))
+	return x.try(i, x.alternative(i))
 }
 
 // mayTry reports whether the call may be given to a candidate after the attempts so far.
@@ -95,7 +95,7 @@ func (x *exchange) mayTry(c plan.Candidate) bool {
 	on := func(reason backend.Reason) bool { return plan.FallsBackOn(x.plan.Route, reason) }
 	switch plan.MayMoveOn(x.attempts, c, on, x.ctx.Err() != nil) {
 	case plan.NoObstacle:
-		return !c.Primary || x.timeLeft(c) > 0
+		return true
 	case plan.ClientGone:
 		if !x.isCancelled() {
 			x.abort()
@@ -143,12 +143,12 @@ func (x *exchange) hasBoxAfter(i int) bool {
 // timeLeft returns how long a candidate may take to its first answer. All boxes that have the
 // primary share the route's time if a fallback comes after them. Otherwise each has all of it, from
 // when the call's slot is expected there: the call has no better place to wait.
-func (x *exchange) timeLeft(c plan.Candidate) time.Duration {
-	later := x.candidates[1+slices.IndexFunc(x.candidates, func(other plan.Candidate) bool { return other.Name == c.Name }):]
+func (x *exchange) timeLeft(i int) time.Duration {
+	c := x.candidates[i]
 	switch {
 	case !c.Primary:
 		return x.plan.FallbackTimeout
-	case !plan.HaveFallback(later):
+	case !plan.HaveFallback(x.candidates[i+1:]):
 		return x.plan.Route.Timeout + c.Wait
 	case x.deadline.IsZero():
 		return x.plan.Route.Timeout
@@ -157,8 +157,8 @@ func (x *exchange) timeLeft(c plan.Candidate) time.Duration {
 }
 
 // params returns the parameters of an attempt at a candidate.
-func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Alternative) attempt.Params {
-	timeout := x.timeLeft(c)
+func (x *exchange) params(i int, r *request.Request, other backend.Alternative) attempt.Params {
+	c, timeout := x.candidates[i], x.timeLeft(i)
 	if c.Primary && x.deadline.IsZero() {
 		x.deadline = time.Now().Add(timeout)
 	}
@@ -173,8 +173,9 @@ func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Al
 }
 
 // try gives the call to a candidate and, if it answers, passes the answer on.
-func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) {
-	a, failed := x.start(c, other)
+func (x *exchange) try(i int, other backend.Alternative) (done bool) {
+	c := x.candidates[i]
+	a, failed := x.start(i, other)
 	if failed != nil {
 		if x.mayWaitAt(c, failed) {
 			return false
@@ -195,8 +196,9 @@ func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) 
 
 // start gives the call to a candidate, and waits for its answer. If the response of a stream
 // has begun, only a stream is an answer.
-func (x *exchange) start(c plan.Candidate, other backend.Alternative) (*attempt.Answer, *attempt.Failure) {
-	p := x.params(c, c.RequestOf(x.request), other)
+func (x *exchange) start(i int, other backend.Alternative) (*attempt.Answer, *attempt.Failure) {
+	c := x.candidates[i]
+	p := x.params(i, c.RequestOf(x.request), other)
 	x.rec.Call.Try(c.Name, c.Model, c.Metered, x.reasonAt(c))
 	if x.plan.Hop == nil && waiting.IsPossible(x.request) {
 		p.KeepAlive = backend.KeepAlive{After: x.plan.KeepAliveAfter, Notify: x.keepAlive}
@@ -304,31 +306,30 @@ func (x *exchange) waitForServer() (done bool) {
 	if x.isCancelled() || x.failures[len(x.failures)-1].InvalidRequest() {
 		return false
 	}
-	server := x.notWaitedFor()
-	if server == nil {
+	i := x.notWaitedFor()
+	if i < 0 {
 		return false
 	}
-	if x.mayHaveBilled() { // no other backend may continue the answer
-		x.candidates = x.candidates[:1]
-	}
-	a, failed := x.start(*server, backend.Alternative{})
+	server := x.candidates[i]
+	x.deadline = time.Time{} // it has all of the route's time
+	a, failed := x.start(i, backend.Alternative{})
 	if failed != nil {
-		x.recordFailure(*server, failed)
+		x.recordFailure(server, failed)
 		return false
 	}
-	x.relayAnswer(*server, a)
+	x.relayAnswer(server, a)
 	return true
 }
 
-// notWaitedFor returns the first server from which the call moved on instead of waiting there; nil =
-// there is none.
-func (x *exchange) notWaitedFor() *plan.Candidate {
+// notWaitedFor returns the index of the first server from which the call moved on instead of waiting
+// there; -1 = there is none.
+func (x *exchange) notWaitedFor() int {
 	for _, f := range x.failures[:len(x.failures)-1] {
 		if f.Next == backend.Retry {
-			return &x.candidates[slices.IndexFunc(x.candidates, func(c plan.Candidate) bool { return c.Local && c.Name == f.Backend })]
+			return slices.IndexFunc(x.candidates, func(c plan.Candidate) bool { return c.Local && c.Name == f.Backend })
 		}
 	}
-	return nil
+	return -1
 }
 
 // mayHaveBilled reports whether a metered backend may have generated something for the call.

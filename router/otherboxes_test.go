@@ -47,6 +47,7 @@ func newFleet(t *testing.T, cloud, own http.HandlerFunc, others ...http.HandlerF
 		routes["local/other-fallback"] = models.Route{Primary: "qwen", Fallback: "elsewhere", Timeout: time.Minute}
 		routes["local/short-alone"] = models.Route{Primary: "qwen", Timeout: shortTime}
 		routes["local/short"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: shortTime}
+		routes["local/short-lost"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: "lost", Timeout: shortTime}
 		routes["local/edited"] = models.Route{Primary: "qwen", Timeout: time.Minute, Edits: &models.Edits{Force: models.Parameters{"top_k": "40"}}}
 		routes["local/elsewhere"] = models.Route{Primary: "elsewhere", Timeout: time.Minute}
 		routes["local/resume"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Minute, Resume: true}

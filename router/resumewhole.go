@@ -58,7 +58,7 @@ func (x *exchange) continueAt(i int, d *resume.Dialect, text string, tokens int6
 		other = x.alternative(i)
 	}
 	x.rec.Call.Try(c.Name, c.Model, c.Metered, backend.Lost)
-	return attempt.Start(x.ctx, x.params(c, next, other))
+	return attempt.Start(x.ctx, x.params(i, next, other))
 }
 
 // continuationRequest returns the request to a candidate for the rest of an answer of which

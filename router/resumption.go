@@ -48,9 +48,9 @@ func (x *exchange) canContinue(next int) bool {
 }
 
 // mayContinue reports whether a candidate may continue an answer of the primary: the primary on
-// another box always, and a fallback if the route says so.
+// another box always, and a fallback if the route says so, and the answer is not paid for twice.
 func (x *exchange) mayContinue(c plan.Candidate) bool {
-	return c.Primary || x.plan.Route.Resume && plan.FallsBackOn(x.plan.Route, backend.Lost)
+	return c.Primary || x.plan.Route.Resume && plan.FallsBackOn(x.plan.Route, backend.Lost) && !(c.Metered && x.mayHaveBilled())
 }
 
 // observe adds an event that the client receives to the transcript.
@@ -133,7 +133,7 @@ func (r *resumption) requestRest() (a *attempt.Answer) {
 func (r *resumption) requestRestAt(i int) *attempt.Answer {
 	r.from = i + 1
 	c := r.candidates[i]
-	if r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() || !r.mayContinue(c) {
+	if r.ctx.Err() != nil || !r.mayContinue(c) {
 		return nil
 	}
 	a, failed := r.continueAt(i, r.transcript.Dialect, r.transcript.Text.String(), r.transcript.Tokens)

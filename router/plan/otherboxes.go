@@ -93,6 +93,19 @@ func HaveFallback(candidates []Candidate) bool {
 	return slices.ContainsFunc(candidates, func(c Candidate) bool { return !c.Primary })
 }
 
+// FallbacksFirst puts a route's fallbacks before the boxes that have its primary.
+func FallbacksFirst(candidates []Candidate) {
+	slices.SortStableFunc(candidates, func(a, b Candidate) int {
+		switch {
+		case a.Primary == b.Primary:
+			return 0
+		case b.Primary:
+			return -1
+		}
+		return 1
+	})
+}
+
 // hasFallback reports whether one of the fallbacks gets the call if the primary is bypassed.
 func (p *Plan) hasFallback(fallbacks []Candidate, reason backend.Reason) bool {
 	return firstKept(fallbacks) != nil && FallsBackOn(p.Route, reason)
