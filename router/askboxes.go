@@ -1,7 +1,6 @@
 package router
 
 import (
-	"slices"
 	"strconv"
 	"time"
 
@@ -21,7 +20,7 @@ func (x *exchange) tryEach(i int, give func(i int) (done bool)) (done bool) {
 			x.candidates, i = x.plan.WaitWhereRefused(x.candidates, i, x.refusals)
 			x.refusals = nil
 			if i > 0 && (i == len(x.candidates) || !x.candidates[i].Primary) {
-				x.candidates = slices.Insert(x.candidates, i, x.plan.ReturnedBoxes(x.request, x.candidates, x.attempts)...)
+				x.candidates, i = plan.Insert(x.candidates, i, x.plan.ReturnedBoxes(x.request, x.candidates, x.attempts))
 			}
 			if i > 0 && i == len(x.candidates) && x.plan.ToLoad != nil { // it is better than an error
 				x.candidates, x.plan.ToLoad = append(x.candidates, *x.plan.ToLoad), nil

@@ -48,9 +48,12 @@ func (x *exchange) canContinue(next int) bool {
 }
 
 // mayContinue reports whether a candidate may continue an answer of the primary: the primary on
-// another box always, and a fallback if the route says so, and the answer is not paid for twice.
+// another box, unless that has left the fleet, and a fallback if the route says so, and the answer is not paid for twice.
 func (x *exchange) mayContinue(c plan.Candidate) bool {
-	return c.Primary || x.plan.Route.Resume && plan.FallsBackOn(x.plan.Route, backend.Lost) && !(c.Metered && x.mayHaveBilled())
+	if c.Primary {
+		return c.Backend.Availability().Reason != backend.Connect
+	}
+	return x.plan.Route.Resume && plan.FallsBackOn(x.plan.Route, backend.Lost) && !(c.Metered && x.mayHaveBilled())
 }
 
 // observe adds an event that the client receives to the transcript.

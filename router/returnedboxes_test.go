@@ -96,3 +96,68 @@ func TestStreamContinuesOnReturnedBox(t *testing.T) {
 		t.Errorf("the text is %q", got)
 	}
 }
+
+// restart replaces the process of a box, at the same address.
+func (f *fleet) restart(box int) {
+	f.ready.Boxes[box-2].Instance += "i"
+	f.boxes.Set(f.ready)
+}
+
+// TestBoxRestarts: a box that is restarted while a call waits on another one gets the call when that
+// drains.
+func TestBoxRestarts(t *testing.T) {
+	for _, model := range []string{"local/alone", "local/qwen"} {
+		t.Run(model, func(t *testing.T) {
+			f := newFleet(t, hangs, hangs, answers)
+			other := f.others[0]
+			f.fill(hangs)
+			other.fill(answers)
+			other.router.routing.Load().Server("qwen").Served(time.Minute)
+			done := make(chan reply, 1)
+			go func() { done <- f.chat(model, false) }()
+			eventually(t, "the call waits", func() bool { return f.router.Load("qwen").Queued == 1 })
+			other.state.transition(func(s *backend.LocalState) { s.Slots = 4 })
+			f.restart(2)
+			f.state.transition(drained)
+			if r := <-done; r.status != 200 || r.backend() != "box2/qwen" || len(f.cloud.requests()) > 0 {
+				t.Errorf("%d from %q, reason %q: %s", r.status, r.backend(), r.reason(), r.body)
+			}
+			f.local.CloseClientConnections()
+			other.local.CloseClientConnections()
+		})
+	}
+}
+
+// TestStreamContinuesOnRestartedBox: a stream continues on a box that was restarted since it began.
+func TestStreamContinuesOnRestartedBox(t *testing.T) {
+	restarted := make(chan struct{})
+	f := newFleet(t, hangs, sends(func(w http.ResponseWriter, r *http.Request) {
+		<-restarted
+		breaks(w, r)
+	}, firstChunk+textChunk(brokenText)+textChunk(" 2")), continuesStream)
+	done := make(chan reply, 1)
+	go func() { done <- f.post("/v1/chat/completions", `{"model":"local/qwen"`+countStream) }()
+	eventually(t, "the stream has begun", func() bool { return f.router.Load("qwen").Bytes > 0 })
+	f.restart(2)
+	close(restarted)
+	f.wantContinued(<-done, "qwen", "box2/qwen")
+}
+
+// TestStreamWithoutOtherBox: a drain waits for a stream that only a box could continue which has left
+// the fleet before the stream began.
+func TestStreamWithoutOtherBox(t *testing.T) {
+	begin := make(chan struct{})
+	f := newFleet(t, hangs, func(w http.ResponseWriter, r *http.Request) {
+		<-begin
+		sends(hangs, firstChunk+textChunk(brokenText))(w, r)
+	}, hangs)
+	f.begin(`{"model":"local/alone"` + countStream)
+	eventually(t, "the call is sent", func() bool { return len(f.local.requests()) == 1 })
+	if n := f.router.Load("qwen").Bound; n != 0 {
+		t.Errorf("%d calls are bound, and another box can answer", n)
+	}
+	f.boxes.Set(boxes.Fleet{Name: "box1"})
+	close(begin)
+	eventually(t, "a drain would wait for the stream", func() bool { return f.router.Load("qwen").Bound == 1 })
+	f.local.CloseClientConnections()
+}

@@ -30,10 +30,7 @@ func (p *Plan) WaitWhereRefused(all []Candidate, next int, refusals []Refusal) (
 		return all, next
 	}
 	slices.SortStableFunc(refusals, func(a, b Refusal) int { return cmp.Compare(a.Time, b.Time) })
-	candidates = slices.DeleteFunc(slices.Clone(all[:next]), func(c Candidate) bool {
-		return slices.ContainsFunc(refusals, func(r Refusal) bool { return r.Box.Name == c.Name })
-	})
-	first = len(candidates)
+	boxes := make([]Candidate, 0, 1+len(refusals))
 	limit := refusals[0].Time
 	if HaveFallback(all[next:]) {
 		limit = min(limit, p.Route.Timeout)
@@ -42,7 +39,7 @@ func (p *Plan) WaitWhereRefused(all []Candidate, next int, refusals []Refusal) (
 		c := *p.ToLoad
 		p.ToLoad = nil                                     // it is given the call once
 		c.MaxWait = pick.AtMost(refusals[0].Time - c.Load) // its queue may have grown since it was announced
-		candidates = append(candidates, c)
+		boxes = append(boxes, c)
 		if !c.OtherBox {
 			p.Reason, p.Detail = "", "" // the primary is not bypassed
 		}
@@ -52,7 +49,17 @@ func (p *Plan) WaitWhereRefused(all []Candidate, next int, refusals []Refusal) (
 		if r.Time != UnknownTime {
 			r.Box.Wait = r.Time.Round(waitUnit)
 		}
-		candidates = append(candidates, r.Box)
+		boxes = append(boxes, r.Box)
 	}
-	return append(candidates, all[next:]...), first
+	return Insert(all, next, boxes)
+}
+
+// Insert makes boxes the next candidates, instead of earlier ones with their names. next is the index
+// of the first candidate that was not asked, before and after.
+func Insert(all []Candidate, next int, boxes []Candidate) (candidates []Candidate, first int) {
+	candidates = slices.DeleteFunc(slices.Clone(all[:next]), func(c Candidate) bool {
+		return slices.ContainsFunc(boxes, func(box Candidate) bool { return box.Name == c.Name })
+	})
+	first = len(candidates)
+	return slices.Concat(candidates, boxes, all[next:]), first
 }

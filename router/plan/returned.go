@@ -11,7 +11,8 @@ import (
 // ReturnedBoxes returns the boxes that accept a call now and are not among its candidates: when it
 // came, they were drained or not in the fleet, or the fleet has more boxes than a call asks. This box
 // may be one of them. A call that has failed at as many boxes as a call asks gets no more: it may be
-// what breaks them. A box that could not be reached is none of these.
+// what breaks them. A box that could not be reached is none of these. A box that was restarted has
+// another Backend, and is not the candidate of its name.
 func (p *Plan) ReturnedBoxes(r *request.Request, candidates []Candidate, past []Attempted) []Candidate {
 	s := p.routing
 	if !p.MayReturn() {
@@ -33,7 +34,7 @@ func (p *Plan) ReturnedBoxes(r *request.Request, candidates []Candidate, past []
 		all = append(all, own)
 	}
 	now := Plan{Route: p.Route, Candidates: slices.DeleteFunc(Kept(all), func(c Candidate) bool {
-		return slices.ContainsFunc(candidates, func(known Candidate) bool { return known.Name == c.Name })
+		return slices.ContainsFunc(candidates, func(known Candidate) bool { return known.Backend == c.Backend })
 	})}
 	s.OrderBoxes(&now, r)
 	now.EditRequest(r)
