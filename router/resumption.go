@@ -149,6 +149,9 @@ func (r *resumption) requestRestAt(i int) *attempt.Answer {
 	if failed == nil {
 		r.rec.Call.Continue()
 		r.rec.Resumed.By, r.rec.Resumed.Locally, r.deadline = c.Name, c.Local, time.Time{}
+		if !r.canContinue(r.from) {
+			a.Lease.Bind()
+		}
 		return a
 	}
 	if !r.mayWaitAt(c, failed) {
