@@ -2,8 +2,10 @@ package router
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
@@ -49,5 +51,59 @@ func TestDegradedFallback(t *testing.T) {
 	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
 	if r := b.chat("cloud-first", false); r.status != 200 || r.backend() != "qwen" || r.reason() != "status" {
 		t.Errorf("%d %s from %q (%s)", r.status, r.body, r.backend(), r.reason())
+	}
+}
+
+func degraded(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded: it is hot" }
+
+// TestDegradedWhileCallWaits: a call that leaves a server because it has become degraded comes back if
+// the fallback fails.
+func TestDegradedWhileCallWaits(t *testing.T) {
+	failed := make(chan struct{})
+	b := newFixture(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		<-failed
+		status(402, `{"error":{"message":"no credit"}}`)(w, r)
+	})
+	gate := b.fill(answers)
+	done := make(chan reply, 1)
+	go func() { done <- b.chat("local/qwen", false) }()
+	eventually(t, "the call waits", func() bool { return b.router.Load("qwen").Queued == 1 })
+	b.state.transition(degraded)
+	eventually(t, "the cloud is asked", func() bool { return len(b.cloud.requests()) == 1 })
+	close(failed)
+	close(gate)
+	if r := <-done; r.status != 200 || r.backend() != "qwen" {
+		t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
+	}
+}
+
+// TestDegradedBoxWhileCallWaits: the same holds for a call that goes to another box, which drains.
+func TestDegradedBoxWhileCallWaits(t *testing.T) {
+	for name, first := range map[string]int{"qwen": 0, "box2/qwen": 1} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, hangs, hangs, hangs)
+			all, gates := []*fixture{f.fixture, f.others[0]}, make([]chan struct{}, 2)
+			for i, box := range all {
+				gates[i] = box.fill(answers)
+			}
+			here, there := all[first], all[1-first]
+			here.router.routing.Load().Server("qwen").Served(time.Second)
+			there.router.routing.Load().Server("qwen").Served(time.Minute)
+			queued := func(box *fixture) func() bool {
+				return func() bool { return box.router.Load("qwen").Queued == 1 }
+			}
+			done := make(chan reply, 1)
+			go func() { done <- f.chat("local/alone", false) }()
+			eventually(t, "the call waits", queued(here))
+			here.state.transition(degraded)
+			eventually(t, "the call waits on the other box", queued(there))
+			there.state.transition(drained)
+			eventually(t, "the call waits at the degraded server", queued(here))
+			close(gates[first])
+			if r := <-done; r.status != 200 || r.backend() != name {
+				t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
+			}
+			close(gates[1-first])
+		})
 	}
 }

@@ -233,7 +233,7 @@ func (b *Server) notAdmitted(a *Attempt, closed, busy string) *Failure {
 func (s LocalState) failure(detail string) *Failure {
 	now := time.Now()
 	f := &Failure{Reason: s.Reason, Detail: detail, RetryAfter: s.retryAfter(now), NeedsOperator: s.needsOperator(now)}
-	if s.Returning {
+	if s.Returning || s.Alive {
 		f.Next = Retry
 	}
 	return f

@@ -235,7 +235,7 @@ func (p *Peer) CheckRejection(f *backend.Failure, _ wire.Dialect) {
 	}
 	f.ExpectedWait, f.MayWait = milliseconds(f.Response.Header.Get(wire.HeaderWait))
 	switch reason {
-	case backend.Saturated, backend.Unloaded, backend.Starting, backend.Loading, backend.Restarting:
+	case backend.Degraded, backend.Saturated, backend.Unloaded, backend.Starting, backend.Loading, backend.Restarting:
 		f.Next = backend.Retry
 	default:
 	}
