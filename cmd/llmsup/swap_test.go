@@ -141,11 +141,13 @@ func TestAgentsBesideShortCalls(t *testing.T) {
 			traffic := newSwapTraffic(t, in, cloud)
 			ctx, stop := context.WithCancel(t.Context())
 			var calling sync.WaitGroup
-			calling.Go(func() { traffic.alternate(ctx, 1, "short") })
+			calling.Go(func() { traffic.eachSecond(ctx, "short", 10) })
 			var agents sync.WaitGroup
 			for range 2 {
 				agents.Go(func() {
-					for range 2 {
+					began := time.Now()
+					left := func() bool { starts, _ := m.countStarts("agent"); return starts > 1 }
+					for i := 0; i < 2 || !left() && time.Since(began) < testTimeout; i++ { // a model stays for twice as long as a load takes
 						<-traffic.call("agent", 2000, true)
 					}
 				})

@@ -66,6 +66,24 @@ func (tr *swapTraffic) alternate(ctx context.Context, perSecond int, models ...s
 	}
 }
 
+// eachSecond makes a short call for a model each second until ctx ends, unless so many wait already: on a busy machine
+// the queue of the model would be full.
+func (tr *swapTraffic) eachSecond(ctx context.Context, model string, most int) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for made := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if made-tr.count(model, "") < most {
+				tr.call(model, 5+made%20, made%2 == 0)
+				made++
+			}
+		}
+	}
+}
+
 // count returns how many calls for a model have ended that a backend answered; "" = any.
 func (tr *swapTraffic) count(model, backend string) (n int) {
 	tr.mu.Lock()

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,7 +40,8 @@ upstreams:
 routes:
   local/slow: {primary: slow, fallback: openrouter, resume: true}
 `, demotest.Slow(t), c.URL))
-	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
+	path, loads := gatedLlamaServer(t)
+	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path, "--llama-server", path)
 	tab := b.Open(t, in.url+"/", browser.Look{})
 	tab.AwaitText("● live")
 	if at := tab.Eval("location.pathname"); at != `"/ui/"` {
@@ -49,20 +52,18 @@ routes:
 
 	begun := make(chan struct{}, 1)
 	ended := make(chan struct{})
-	go func() { defer close(ended); in.longStream(600, begun) }()
+	go func() { defer close(ended); in.longStream(3000, begun) }()
 	<-begun
 	tab.Await(serverRow("slow") + ".includes('1/2')")
 	tab.AwaitText("In flight (1)")
 	tab.Await("document.querySelector('table.inflight td.c-backend')?.textContent === 'slow'")
 	tab.Await("Number(document.querySelector('table.inflight td.c-tokens')?.textContent) > 3")
-	tab.Eval(`(() => {
-		window.states = [];
-		new MutationObserver(() => window.states.push(document.querySelector('table.servers td.c-state').textContent.split(' ')[1])).observe(document.querySelector('table.servers'), {subtree: true, characterData: true, childList: true});
-	})()`)
+	loads(false) // until the page has shown that the server is not ready
 	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	tab.Await("window.states.some((state) => ['restarting', 'starting', 'loading', 'failed'].includes(state))")
+	tab.Await("['restarting', 'starting', 'loading'].includes(document.querySelector('table.servers td.c-state').textContent.split(' ')[1])")
+	loads(true)
 	in.await("ready again", func(s control.Server) bool { return s.State == "ready" && s.PID != before.PID })
 	tab.Await(serverRow("slow") + ".includes('ready')")
 	<-ended
@@ -128,13 +129,28 @@ func TestPageViews(t *testing.T) {
 	tab.Await("document.querySelector('.answers').innerText.includes('1 call')")
 }
 
+// keptPort returns a free port that stays free while nothing listens on it: below those that the kernel chooses for
+// connections.
+func keptPort(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		port := 12_000 + rand.IntN(18_000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
 // TestPageSurvivesRestart keeps a page open while llmsup stops and starts again at the same address: it says that it has
 // lost the daemon, and shows the new one without being loaded again.
 func TestPageSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	b := browser.Start(t)
 	dir := shortDir(t)
-	in := launchIn(t, dir, nil, "--demo")
+	in := launchIn(t, dir, nil, "--demo", "--listen", fmt.Sprintf("127.0.0.1:%d", keptPort(t)))
 	in.awaitReady()
 	tab := b.Open(t, in.url+"/ui/now", browser.Look{})
 	tab.Allow("net::ERR_") // the failed attempts
@@ -197,6 +213,9 @@ func TestPageOfManyCalls(t *testing.T) {
 	ledgertest.Fill(t, dir, calls, time.Now())
 	in = launchIn(t, dir, nil, "--demo")
 	in.awaitReady()
+	if !eventually(testTimeout, func() bool { code, _ := in.run("usage"); return code == 0 }) { // the page would show an error while the ledger is opened
+		t.Fatal("the ledger is not open")
+	}
 	tab := b.Open(t, in.url+"/ui/now", browser.Look{})
 	tab.AwaitText("● live")
 	for view, shown := range map[string]string{"calls": "document.querySelectorAll('table.calls tbody tr').length === 100", "money": "document.querySelectorAll('table.groups').length === 3"} {
