@@ -437,11 +437,13 @@ func TestContinuationWithoutOtherBox(t *testing.T) {
 	}, firstChunk+textChunk(brokenText)+textChunk(" 2")))
 	gate := f.fill(sends(hangs, textChunk(" 3")))
 	f.router.routing.Load().Server("qwen").Served(time.Minute)
-	f.begin(`{"model":"local/alone"` + countStream)
+	done := make(chan reply, 1)
+	go func() { done <- f.post("/v1/chat/completions", `{"model":"local/alone"`+countStream) }()
 	eventually(t, "box2 has the call", func() bool { return len(f.others[0].local.requests()) == 1 })
 	close(gate)
 	eventually(t, "the own box has a free slot", func() bool { return f.router.Load("qwen").Calls == 0 })
 	close(broken)
 	eventually(t, "a drain would wait for the continuation", func() bool { return f.router.Load("qwen").Bound == 1 })
 	f.local.CloseClientConnections()
+	<-done
 }

@@ -151,7 +151,8 @@ func TestStreamWithoutOtherBox(t *testing.T) {
 		<-begin
 		sends(hangs, firstChunk+textChunk(brokenText))(w, r)
 	}, hangs)
-	f.begin(`{"model":"local/alone"` + countStream)
+	done := make(chan reply, 1)
+	go func() { done <- f.post("/v1/chat/completions", `{"model":"local/alone"`+countStream) }()
 	eventually(t, "the call is sent", func() bool { return len(f.local.requests()) == 1 })
 	if n := f.router.Load("qwen").Bound; n != 0 {
 		t.Errorf("%d calls are bound, and another box can answer", n)
@@ -160,4 +161,5 @@ func TestStreamWithoutOtherBox(t *testing.T) {
 	close(begin)
 	eventually(t, "a drain would wait for the stream", func() bool { return f.router.Load("qwen").Bound == 1 })
 	f.local.CloseClientConnections()
+	<-done
 }
