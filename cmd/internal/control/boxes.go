@@ -21,11 +21,6 @@ type Fleet struct {
 	Configuration *FleetConfiguration `json:"configuration,omitempty"` // only in the status
 }
 
-// FleetOf returns what a view says of this box.
-func FleetOf(v *fleet.View) *Fleet {
-	return &Fleet{Box: v.Name, Joined: v.Joined, Problem: v.Problem, Others: len(v.Boxes), Foreign: append([]string{}, v.Foreign...)}
-}
-
 // Boxes is the answer of GET /v1/boxes: the boxes of the fleet as this one knows them.
 type Boxes struct {
 	Fleet *Fleet `json:"fleet"` // null = llmsup.yaml has none

@@ -135,7 +135,7 @@ func (m *Membership) Status() *control.Fleet {
 	if present == nil {
 		return nil
 	}
-	status := control.FleetOf(present.View())
+	status := report.Membership(present.View())
 	if m.o.Config != nil {
 		status.Configuration = m.o.Config.Status()
 	}
@@ -151,7 +151,7 @@ func (m *Membership) Boxes() control.Boxes {
 	v, now := present.View(), time.Now()
 	own := present.state.box()
 	own.Name, own.Address = v.Name, present.settings.Advertise
-	all := control.Boxes{Fleet: control.FleetOf(v), Boxes: []control.Box{{Box: own, This: true}}}
+	all := control.Boxes{Fleet: report.Membership(v), Boxes: []control.Box{{Box: own, This: true}}}
 	for _, peer := range v.Boxes {
 		peer.Models, peer.GPUs = append([]fleet.Model{}, peer.Models...), append([]fleet.GPU{}, peer.GPUs...) // never null
 		all.Boxes = append(all.Boxes, control.Box{Box: peer.Box, SeenSeconds: max(now.Sub(peer.Seen).Seconds(), 0)})

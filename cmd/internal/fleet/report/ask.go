@@ -32,7 +32,7 @@ func ask[T any](ctx context.Context, s *Service, q apiCall, take func(box string
 		return control.FleetReport{}, control.ErrNoFleet
 	}
 	r := control.FleetReport{
-		Fleet:    control.FleetOf(v),
+		Fleet:    Membership(v),
 		Answered: []string{}, Missing: absent(v),
 	}
 	own := errors.New("no box has answered")
@@ -187,4 +187,9 @@ func (s *Service) send(ctx context.Context, r apiCall, take func(p *part, a answ
 	}
 	end = func() { _ = sub.Unsubscribe() } // fails only if the connection is lost
 	return end, c.Send(requestSubject, requestPurpose, q)
+}
+
+// Membership returns what a view says of this box.
+func Membership(v *fleet.View) *control.Fleet {
+	return &control.Fleet{Box: v.Name, Joined: v.Joined, Problem: v.Problem, Others: len(v.Boxes), Foreign: append([]string{}, v.Foreign...)}
 }
