@@ -145,7 +145,10 @@ func (p *Peer) Admit(_ context.Context, a *backend.Attempt) (*backend.Lease, *ba
 		return nil, f
 	}
 	lease := backend.NewLease(&p.Load, nil)
-	lease.Gone, lease.Form = p.box.Gone, p.form(a)
+	lease.Form = p.form(a)
+	if a.Alternative.Allows(backend.Lost) { // else the call stays: a box that stops, or has only lost NATS, may still answer it
+		lease.Gone = p.box.Gone
+	}
 	return lease, nil
 }
 
