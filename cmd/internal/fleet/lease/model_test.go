@@ -72,7 +72,7 @@ func (b *modelBox) start(version uint64, limits budget.Config) {
 	b.budget = budget.New(budget.Config{}, nil)
 	b.budget.CountLeases(b.now())
 	b.leaser = New(Options{Budget: b.budget, Ledger: b.ledgerName, Spent: b.ledger, Log: zerolog.Nop()})
-	b.leaser.wall, b.leaser.connected = b.now, time.Now().Add(-joinTime - 1)
+	b.leaser.wall, b.leaser.connected = b.now, time.Now().Add(-joinTime-1)
 	b.leaser.SetLimits(version, limits)
 }
 
