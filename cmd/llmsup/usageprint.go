@@ -53,10 +53,7 @@ func printUsage(out io.Writer, u control.Usage, by string, d display) error {
 func printUsageLine(out io.Writer, u control.Usage) error {
 	t := u.Total
 	p := &page{}
-	lacks := ""
-	for _, line := range fleetNotes(u.FleetReport, sumsLack) {
-		lacks += "; " + line
-	}
+	lacks := strings.Join(append([]string{""}, fleetNotes(u.FleetReport, sumsLack)...), "; ") // each after a semicolon
 	_, err := fmt.Fprintf(out, "%s %s%s since %s, %s local, paid %s USD, saved %s USD%s\n", u.To.Format(time.RFC3339), plural(int(t.Calls), "call"), boxesOf(u.FleetReport),
 		u.From.Format(time.RFC3339), percent(t.Local, t.Calls), p.amount(t.Cost, t.UnknownCost), p.amount(t.Saved, t.UnknownSaved), lacks)
 	return err
