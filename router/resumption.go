@@ -48,7 +48,8 @@ func (x *exchange) canContinue(next int) bool {
 }
 
 // mayContinue reports whether a candidate may continue an answer of the primary: the primary on
-// another box, unless that has left the fleet, and a fallback if the route says so, and the answer is not paid for twice.
+// another box, unless that has left the fleet, and a fallback if the route says so and the answer is
+// not paid for twice.
 func (x *exchange) mayContinue(c plan.Candidate) bool {
 	if c.Primary {
 		return c.Backend.Availability().Reason != backend.Connect
