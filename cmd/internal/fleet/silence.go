@@ -18,7 +18,7 @@ const (
 func (m *Member) discountPause(now time.Time) {
 	pause, nothing := now.Sub(m.checked), now.Sub(m.lastReceived)
 	if !m.checked.IsZero() && (pause > maxPause || m.link.joined && nothing > quiet && nothing < maxQuiet) {
-		m.peers.postpone(m.checked, pause)
+		m.peers.postpone(m.checked, now)
 	}
 	m.checked = now
 }

@@ -79,12 +79,14 @@ func (p *peers) expire(before, now time.Time) (silent []string) {
 	return silent
 }
 
-// postpone delays the silence of the boxes that were present at a time. Those that have announced
-// themselves since need no delay.
-func (p *peers) postpone(at time.Time, by time.Duration) {
+// postpone delays the silence of the boxes that were present at a time by the pause from then until
+// now. A box that has announced itself in the pause is as one that does so now.
+func (p *peers) postpone(at, now time.Time) {
 	for name, peer := range p.byName {
-		if age := at.Sub(peer.Seen); age >= 0 && age < silence {
-			peer.Seen = peer.Seen.Add(by)
+		if at.Sub(peer.Seen) < silence {
+			if peer.Seen = peer.Seen.Add(now.Sub(at)); peer.Seen.After(now) {
+				peer.Seen = now
+			}
 			p.byName[name] = peer
 		}
 	}

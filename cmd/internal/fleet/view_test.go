@@ -49,10 +49,13 @@ func TestPauseWithAnnouncements(t *testing.T) {
 			m.receive(s, name, value)
 		}
 		look(0)
-		time.Sleep(10 * time.Minute)
-		name, value := announcement(s, 0, 2)
+		time.Sleep(time.Millisecond)
+		name, value := announcement(s, 2, 1) // the last one before the pause
 		m.receive(s, name, value)
-		if v := look(0); len(v.Boxes) != 2 {
+		time.Sleep(10 * time.Minute)
+		name, value = announcement(s, 0, 2)
+		m.receive(s, name, value)
+		if v := look(0); len(v.Boxes) != 3 {
 			t.Errorf("after the pause the box knows %q", names(v))
 		}
 		for range int(silence / expireInterval) {
