@@ -21,7 +21,7 @@ import (
 // server is taken out of use and replaced, although it has no call in flight.
 func TestEngineHangs(t *testing.T) {
 	const stall = 6 * time.Second // a busy process answers /health in that time
-	within(t, stall+time.Second, func() time.Duration {
+	within(t, stall+3*time.Second, func() time.Duration {
 		s, _ := runRole(t, "hangs", supervisor.Spec{StallTimeout: stall})
 		now := await(t, s, "ready", isReady)
 		began := time.Now()
@@ -114,7 +114,7 @@ func TestRealServerStopped(t *testing.T) {
 	for name, calls := range map[string]int{"idle": 0, "busy": 3} {
 		t.Run(name, func(t *testing.T) {
 			const stall = 1500 * time.Millisecond
-			within(t, stall+time.Second, func() time.Duration {
+			within(t, stall+3*time.Second, func() time.Duration {
 				s, _ := run(t, supervisor.Spec{
 					Binary: llamaServer(t), Model: demoModel(t), StallTimeout: stall,
 					Traffic: func() supervisor.Traffic { return supervisor.Traffic{Calls: calls, Waiting: calls} },
