@@ -56,7 +56,7 @@ cores=$(nproc)
 interrupted=
 trap 'interrupted=1' INT # go test gets it as well; the report of the finished tests follows
 set +e
-go test -json -race -timeout 25m -p $((cores + 1)) -parallel $((2 * cores)) "$@" | "$work/testreport" "$@"
+go test -json -race -timeout 60m -p $((cores + 1)) -parallel $((2 * cores)) "$@" | "$work/testreport" "$@"
 result=("${PIPESTATUS[@]}")
 set -e
 trap - INT

@@ -52,18 +52,28 @@ func (tr *swapTraffic) call(model string, tokens int, stream bool) (ended <-chan
 }
 
 // alternate makes short calls at a rate, for each model in turn, until ctx ends. Every second
-// round is of streams.
+// round is of streams. It pauses while 30 calls are in flight: on a busy machine, a model loads for
+// so long that its queue of 32 would be full.
 func (tr *swapTraffic) alternate(ctx context.Context, perSecond int, models ...string) {
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	defer tick.Stop()
-	for i := 0; ; i++ {
+	for i := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			tr.call(models[i%len(models)], 5+i%20, i/len(models)%2 == 0)
+			if tr.inFlight() < 30 {
+				tr.call(models[i%len(models)], 5+i%20, i/len(models)%2 == 0)
+				i++
+			}
 		}
 	}
+}
+
+func (tr *swapTraffic) inFlight() int {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.begun - len(tr.ended)
 }
 
 // eachSecond makes a short call for a model each second until ctx ends, unless so many wait already: on a busy machine
